@@ -1,0 +1,240 @@
+"""Every setting of the shop: name, type, default, one line of help.
+
+Settings come from environment variables with the prefix `SHOP_`, read once at start by
+`Config.from_env()`, which reports everything that is wrong at once. Tests build `Config(...)`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from environs import EnvValidationError, FileAwareEnv
+from marshmallow import validate
+
+_WEAKEST_KEY = 32
+_SCHEMES = {
+    "database_url": ("sqlite", "mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql"),
+    "mqtt_url": ("mqtt", "mqtts"),
+}
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message names each bad one and no value."""
+
+
+def setting(default: Any, help: str, **options: Any) -> Any:
+    """Declare a setting. Options: `low` and `high` bound numbers, `words` lists what is allowed."""
+    metadata = {"help": help, **options}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata | {"default": default})
+    return field(default=default, metadata=metadata | {"default": default})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one process, checked and frozen."""
+
+    env: str = setting(
+        "development", "What this process is for; testing is development plus crash points.",
+        words=("development", "testing", "production"),
+    )  # fmt: skip
+    var: Path = setting(Path("var"), "Folder of everything the shop keeps on this machine.")
+    database_url: str = setting(
+        "", "`sqlite:///...`, `mysql://...` or `mariadb://...`. Empty: SQLite in the data folder."
+    )
+    database_seconds: int = setting(
+        10, "Longest wait for a connection to, or an answer of, the database.", low=1, high=600
+    )
+    threads: int = setting(
+        4, "Request threads of a worker; the connection pool follows.", low=1, high=256
+    )
+    workers: int = setting(2, "Worker processes of gunicorn.", low=1, high=64)
+    secret_key: str = setting(
+        "", "Signs access tokens; 32 bytes or more. Development makes one in the data folder.",
+        secret=True,
+    )  # fmt: skip
+    mqtt_url: str = setting(
+        "", "`mqtt://` or `mqtts://` broker. Empty: the embedded one, never in production.",
+        secret=True,
+    )  # fmt: skip
+    mqtt_port: int = setting(
+        1883, "Port of the embedded broker; the next free one if it is taken.", low=1, high=65535
+    )
+    mqtt_topic: str = setting("shop", "Prefix of MQTT topics.")
+    sinks: tuple[str, ...] = setting(
+        ("mqtt",), "Where events go, by commas; `none` is a shop without a broker.",
+        words=("mqtt", "none"),
+    )  # fmt: skip
+    timezone: str = setting("UTC", "IANA zone that says when 14:00 is.")
+    currency: str = setting("EUR", "ISO 4217 code of every price.")
+    scheduler: str = setting(
+        "embedded", "Whether web workers run jobs and drain.", words=("embedded", "off")
+    )
+    lease_seconds: int = setting(
+        5, "How long a silent leader is waited for before another takes over.", low=2, high=300
+    )
+    drain_window: int = setting(50, "Events in flight to a sink.", low=1, high=1000)
+    drain_batch: int = setting(50, "Acknowledgements per move of a cursor.", low=1, high=10_000)
+    drain_poll_milliseconds: int = setting(
+        500, "How often the drain looks by itself, besides being woken.", low=5, high=60_000
+    )
+    access_token_seconds: int = setting(900, "Life of an access token.", low=30, high=86_400)
+    max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
+    cors_origins: tuple[str, ...] = setting(
+        (), "Origins of browsers that may call the API, by commas. Empty: none."
+    )
+    trusted_proxies: int = setting(
+        0, "Proxies in front whose X-Forwarded headers count.", low=0, high=10
+    )
+    expose: tuple[str, ...] = setting(
+        (), "What else is served, by commas. Empty: docs, but nothing in production.",
+        words=("docs", "metrics"),
+    )  # fmt: skip
+    log_format: str = setting(
+        "", "`json` or `console`. Empty: json in production only.", words=("", "json", "console")
+    )
+    #: Not a setting: lets unknown errors through to a test.
+    propagate_errors: bool = False
+
+    @classmethod
+    def from_env(cls) -> Config:
+        """Read the environment; `SHOP_X_FILE` names a file that holds the value of `SHOP_X`.
+
+        Raises:
+            ConfigError: some settings are missing, wrong or unsafe.
+        """
+        values, problems = _read()
+        config = cls(**values)
+        problems += [problem for problem in _unsafe(config) if problem[0] not in dict(problems)]
+        if problems:
+            lines = [f"  {variable(name)}: {problem}" for name, problem in problems]
+            raise ConfigError("\n".join(["These settings cannot be used:", *sorted(lines)]))
+        return config
+
+    @property
+    def production(self) -> bool:
+        """Whether real customers are served."""
+        return self.env == "production"
+
+    @property
+    def database(self) -> str:
+        """The database URL in effect."""
+        return self.database_url or f"sqlite:///{self.var.absolute() / 'shop.db'}"
+
+    @property
+    def active_sinks(self) -> tuple[str, ...]:
+        """Names of the sinks that events go to."""
+        return tuple(name for name in self.sinks if name != "none")
+
+    @property
+    def serves_docs(self) -> bool:
+        """Whether /docs is there."""
+        return "docs" in self.expose or not self.production
+
+    @property
+    def log_style(self) -> str:
+        """`json` or `console`."""
+        return self.log_format or ("json" if self.production else "console")
+
+    def signing_key(self) -> str:
+        """The secret key; outside production one is made and kept in the data folder."""
+        if self.secret_key:
+            return self.secret_key
+        kept = self.var / "secret_key"
+        self.var.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(48))
+        except FileExistsError:
+            pass
+        return kept.read_text()
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"SHOP_{name.upper()}"
+
+
+def settings() -> Iterator[tuple[str, str, Any, str]]:
+    """Every setting: environment variable, type, default, help."""
+    for item in fields(Config):
+        if item.metadata:
+            kind = str(item.type).replace("tuple[str, ...]", "list")
+            yield variable(item.name), kind, item.metadata["default"], item.metadata["help"]
+
+
+def _read() -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The values that could be read, and what is wrong with the others."""
+    env = FileAwareEnv(eager=False, prefix="SHOP_")
+    readers = {"int": env.int, "str": env.str, "Path": env.path, "tuple[str, ...]": env.list}
+    declared = {item.name: item for item in fields(Config) if item.metadata}
+    values: dict[str, Any] = {}
+    for name, item in declared.items():
+        value = readers[str(item.type)](
+            name.upper(), item.metadata["default"], validate=_rules(item.metadata)
+        )
+        values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        bad = [full.removeprefix("SHOP_").lower() for full in error.error_messages]
+        sound = {name: value for name, value in values.items() if name not in bad}
+        return sound, [(name, _explain(declared[name].metadata)) for name in bad]
+    return values, []
+
+
+def _rules(options: Mapping[str, Any]) -> list[Any]:
+    rules: list[Any] = []
+    if "low" in options:
+        rules.append(validate.Range(options["low"], options["high"]))
+    if "words" in options:
+        several = isinstance(options["default"], tuple)
+        rules.append((validate.ContainsOnly if several else validate.OneOf)(options["words"]))
+    return rules
+
+
+def _explain(options: Mapping[str, Any]) -> str:
+    # Said in our own words: a parser's text may repeat the value, and that may be a secret.
+    if "low" in options:
+        return f"must be a whole number from {options['low']} to {options['high']}"
+    if "words" in options:
+        return "must be one of: " + ", ".join(word for word in options["words"] if word)
+    return "cannot be read"
+
+
+def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
+    for name, schemes in _SCHEMES.items():
+        value = getattr(config, name)
+        if value and value.partition("://")[0] not in schemes:
+            yield name, "must be a URL that starts with " + " or ".join(f"{s}://" for s in schemes)
+    try:
+        ZoneInfo(config.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield "timezone", "must be an IANA time zone such as Europe/Berlin"
+    if not (len(config.currency) == 3 and config.currency.isascii() and config.currency.isupper()):
+        yield "currency", "must be an ISO 4217 code such as EUR"
+    if not config.mqtt_topic or set(config.mqtt_topic) & set("+#\0"):
+        yield "mqtt_topic", "must not be empty and must not contain + or #"
+    if config.secret_key and len(config.secret_key.encode()) < _WEAKEST_KEY:
+        yield "secret_key", f"must have {_WEAKEST_KEY} bytes or more"
+    if config.production:
+        yield from _unsafe_in_production(config)
+
+
+def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:
+    if not config.secret_key:
+        yield "secret_key", f"is required in production: {_WEAKEST_KEY} random bytes or more"
+    elif len(set(config.secret_key)) < 10:
+        yield "secret_key", "is too simple for production: make it from random bytes"
+    if not config.database_url:
+        yield "database_url", "is required in production"
+    if "mqtt" in config.active_sinks and not config.mqtt_url:
+        yield "mqtt_url", "is required in production while `mqtt` is among SHOP_SINKS"
+    if "*" in config.cors_origins:
+        yield "cors_origins", "must name its origins in production"

@@ -1,0 +1,73 @@
+"""gunicorn -c gunicorn.conf.py wsgi:app
+
+Workers are gthread workers that share keep-alive connections evenly. Each starts the embedded
+scheduler after its fork; the master starts the embedded broker, if the settings ask for one.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from config import Config, ConfigError
+from shop import app as shop_app
+from shop.broker import EmbeddedBroker
+from shop.serving import BalancedWorker, Seats, why_not_serve
+
+try:
+    settings = Config.from_env()
+except ConfigError as error:
+    sys.exit(str(error))
+
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+worker_class = BalancedWorker
+workers = settings.workers
+threads = settings.threads
+worker_connections = 1000
+keepalive = 5
+timeout = 60
+graceful_timeout = 30
+max_requests = 20_000
+max_requests_jitter = 2_000
+# Heartbeat files on a disk would stall workers whenever the disk does.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+# Without this, anything that runs as this user could command the server through its socket.
+control_socket_disable = True
+
+_seats = Seats()
+_broker = None
+
+
+def on_starting(server):
+    """Refuse to serve from a database that cannot be served from; start the embedded broker."""
+    global _broker
+    why_not = why_not_serve(settings.database, Path(__file__).parent / "migrations")
+    if why_not:
+        print(why_not, file=sys.stderr)
+        sys.exit(1)
+    if "mqtt" in settings.active_sinks and not settings.mqtt_url:
+        _broker = EmbeddedBroker(settings.var, settings.mqtt_port)
+        _broker.start()
+        server.log.info("MQTT broker (MQTT 5): %s", _broker.url)
+
+
+def pre_fork(server, worker):
+    worker.seats, worker.seat = _seats, _seats.take()
+
+
+def post_worker_init(worker):
+    shop_app.start(worker.wsgi)
+
+
+def worker_exit(server, worker):
+    # A worker that could not load the app has nothing to stop.
+    if worker.wsgi is not None:
+        shop_app.stop(worker.wsgi)
+
+
+def child_exit(server, worker):
+    _seats.leave(worker.seat)
+
+
+def on_exit(server):
+    if _broker is not None:
+        _broker.stop()

@@ -1,0 +1,53 @@
+"""Steps of revisions that may be run again after a kill, and the column types of this schema.
+
+MariaDB and MySQL commit each DDL statement by itself: a killed upgrade leaves its first steps
+behind and no record of them. Each step here therefore does only what is not done yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+big_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+instant = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+long_text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+_OPTIONS: dict[str, Any] = {
+    "sqlite_autoincrement": True,
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_collate": "utf8mb4_bin",
+}
+
+
+def create_table(name: str, *parts: Any) -> None:
+    """Create a table, constraints and all, unless it is there."""
+    op.create_table(name, *parts, if_not_exists=True, **_OPTIONS)
+
+
+def create_index(name: str, table: str, columns: list[str], *, unique: bool = False) -> None:
+    """Create an index unless it is there (MySQL has no IF NOT EXISTS for that)."""
+    there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    if name not in there:
+        op.create_index(name, table, columns, unique=unique)
+
+
+def drop_table(name: str) -> None:
+    """Drop a table if it is there."""
+    op.drop_table(name, if_exists=True)
+
+
+def insert_once(table: str, key: str, row: dict[str, Any]) -> None:
+    """Insert a row unless one with the same key is there."""
+    target = sa.table(table, *(sa.column(name) for name in row))
+    connection = op.get_bind()
+    same = sa.select(sa.literal(1)).select_from(target).where(target.c[key] == row[key])
+    if connection.execute(same).first() is None:
+        connection.execute(target.insert().values(row))

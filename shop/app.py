@@ -1,0 +1,184 @@
+"""The factory: a page of named steps, and the only place that sees every part."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import flask_cors
+from flask import Flask
+from flask_migrate import Migrate
+from sqlalchemy import Engine
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import Config, ConfigError
+from shop import broker, logs
+from shop.audit.drain import Drain
+from shop.audit.events import Event
+from shop.audit.sinks.base import Sink
+from shop.audit.wake import bell
+from shop.cli import audit_commands, jobs_commands, shop_commands
+from shop.db import database_url, db, engine_options, prepare_engine
+from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
+from shop.products.views import products
+from shop.scheduler import Job, Scheduler, jobs_of
+from shop.users.views import auth, find_caller, users
+from shop.web import callers, docs, health, problems, requests
+from shop.web.answers import use_orjson
+from shop.web.api import Api
+
+BLUEPRINTS = (auth, users, products)
+
+
+@dataclass(slots=True)
+class Shop:
+    """What hangs on an app besides Flask: `app.extensions["shop"]`."""
+
+    config: Config
+    engine: Engine
+    jobs: Sequence[Job]
+    scheduler: Scheduler | None = None
+
+    def sinks(self) -> list[Sink]:
+        """A fresh sink for each name in SHOP_SINKS."""
+        return [SINKS[name](self.config) for name in self.config.active_sinks]
+
+    def drain(self, on_published: Callable[[Event], None] = lambda event: None) -> Drain:
+        """A drain over this shop's sinks; it does nothing until it is kept alive."""
+        return Drain(
+            self.engine,
+            self.sinks,
+            lease_seconds=self.config.lease_seconds,
+            window=self.config.drain_window,
+            batch=self.config.drain_batch,
+            poll_seconds=self.config.drain_poll_milliseconds / 1000,
+            on_published=on_published,
+        )
+
+
+def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Flask:
+    """Make the shop. It starts no thread and opens no connection: see `start`.
+
+    `config` comes from the environment when it is not given; `jobs` are run besides the shop's.
+    """
+    config = config or _config_or_exit()
+    app = Flask("shop", static_folder=None)
+    logs.configure(config.log_style)
+    _configure(app, config)
+    engine = _connect_database(app, config)
+    app.extensions["shop"] = Shop(config, engine, (*jobs_of(config), *jobs))
+    bell.hang(config.var)
+    use_orjson(app)
+    requests.register(app)
+    problems.register(app)
+    callers.register(app, find_caller)
+    _register_blueprints(app, config)
+    _allow_browsers(app, config)
+    for commands in (shop_commands, audit_commands, jobs_commands):
+        app.cli.add_command(commands)
+    return app
+
+
+def start(app: Flask) -> None:
+    """Start the embedded scheduler and drain in this process: after the fork, never before."""
+    shop: Shop = app.extensions["shop"]
+    # Connections of the parent must not be used here, and closing them would end the parent's.
+    shop.engine.dispose(close=False)
+    if shop.config.scheduler == "embedded":
+        drain = shop.drain() if shop.config.active_sinks else None
+        silence = 2.0 * shop.config.lease_seconds
+        shop.scheduler = Scheduler(app, shop.jobs, drain, silence_seconds=silence)
+        shop.scheduler.start()
+
+
+def stop(app: Flask) -> None:
+    """End what `start` started."""
+    shop: Shop = app.extensions["shop"]
+    if shop.scheduler is not None:
+        shop.scheduler.stop()
+        shop.scheduler = None
+    shop.engine.dispose()
+
+
+def _mqtt(config: Config) -> Sink:
+    # paho is imported only where it is used.
+    from shop.audit.sinks.mqtt import MqttSink
+
+    return MqttSink(lambda: config.mqtt_url or broker.embedded_url(config.var), config.mqtt_topic)
+
+
+SINKS: dict[str, Callable[[Config], Sink]] = {"mqtt": _mqtt}
+
+
+def _config_or_exit() -> Config:
+    try:
+        return Config.from_env()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        # gunicorn restarts a worker that fails to boot with any other code than its own 4.
+        raise SystemExit(4 if "gunicorn" in os.path.basename(sys.argv[0]) else 1) from error
+
+
+def _configure(app: Flask, config: Config) -> None:
+    app.config.update(
+        SECRET_KEY=config.signing_key(),
+        MAX_CONTENT_LENGTH=config.max_body_bytes,
+        PROPAGATE_ERRORS=config.propagate_errors,
+        CURRENCY=config.currency,
+        ACCESS_TOKEN_SECONDS=config.access_token_seconds,
+        JWT_ALGORITHM="HS256",
+        JWT_TOKEN_LOCATION=["headers"],
+        JWT_ACCESS_TOKEN_EXPIRES=config.access_token_seconds,
+        JWT_ENCODE_ISSUER="shop",
+        JWT_DECODE_ISSUER="shop",
+        JWT_ENCODE_AUDIENCE="shop",
+        JWT_DECODE_AUDIENCE="shop",
+        API_TITLE="shop",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+    )
+    if config.trusted_proxies:
+        n = config.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
+
+
+def _connect_database(app: Flask, config: Config) -> Engine:
+    url = database_url(config.database)
+    if url.get_backend_name() == "sqlite" and url.database:
+        config.var.mkdir(parents=True, exist_ok=True)
+    # Request threads, and as many more for the scheduler, the drain and its publishers.
+    threads = config.threads + 4
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(
+        url, threads=threads, answer_seconds=config.database_seconds
+    )
+    db.init_app(app)
+    Migrate(app, db)
+    with app.app_context():
+        engine = db.engine
+    prepare_engine(engine)
+    return engine
+
+
+def _register_blueprints(app: Flask, config: Config) -> None:
+    api = Api(app)
+    api.describe(app)
+    for blueprint in BLUEPRINTS:
+        api.register_blueprint(blueprint)
+    app.register_blueprint(health.pages)
+    if config.serves_docs:
+        app.register_blueprint(docs.pages)
+
+
+def _allow_browsers(app: Flask, config: Config) -> None:
+    if config.cors_origins:
+        flask_cors.CORS(
+            app,
+            origins=list(config.cors_origins),
+            allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
+            expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
+            max_age=600,
+        )

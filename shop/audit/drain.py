@@ -1,0 +1,257 @@
+"""The drain: one leader stamps committed entries and publishes them to every sink.
+
+Leadership is a lease. The leader runs one thread that stamps and renews, and one publisher a
+sink. When it doubts its lease everything stops; `keep_alive`, called again and again in every
+process that may lead, starts it anew here or elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from sqlalchemy import Engine, exc, insert, select, update
+
+from shop import clock, logs
+from shop.audit.events import Event, events_after
+from shop.audit.models import AuditSink
+from shop.audit.sequencer import BATCH, stamp
+from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
+from shop.audit.wake import bell
+from shop.db import writing
+from shop.leases import Lease
+from shop.retry import Backoff
+
+log = logs.get(__name__)
+
+_READ_AHEAD = 500
+_SAVE_SECONDS = 0.1
+_SILENCE_SECONDS = 10.0
+
+
+class Deposed(Exception):
+    """The lease is another's now: nothing more may be written in its name."""
+
+
+class Publisher(threading.Thread):
+    """Publishes the log to one sink, in order, and moves its cursor behind the acknowledgements.
+
+    At most `window` events are unacknowledged, and the cursor is saved at the latest every
+    `batch` of them: a crash repeats `window + batch` events at most.
+    """
+
+    def __init__(self, engine: Engine, sink: Sink, lease: Lease, window: int, batch: int) -> None:
+        super().__init__(name=f"publisher-{sink.name}", daemon=True)
+        self._engine = engine
+        self._sink = sink
+        self._lease = lease
+        self._window = window
+        self._batch = batch
+        self._stopping = threading.Event()
+        self._stamped = threading.Event()
+        self.on_published: Callable[[Event], None] = lambda event: None
+
+    def wake(self) -> None:
+        """New positions were given."""
+        self._stamped.set()
+
+    def stop(self) -> None:
+        """End soon; what is unacknowledged then is published again by the next leader."""
+        self._stopping.set()
+        self._stamped.set()
+
+    def run(self) -> None:
+        backoff = Backoff(first=0.2, most=2.0)
+        while self._leading:
+            try:
+                self._sink.open()
+                backoff.reset()
+                self._stream()
+            except Deposed:
+                return
+            except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
+                log.warning("sink.interrupted", sink=self._sink.name, reason=str(error)[:300])
+                self._stopping.wait(backoff.delay())
+            finally:
+                self._sink.close()
+
+    @property
+    def _leading(self) -> bool:
+        return self._lease.held and not self._stopping.is_set()
+
+    def _stream(self) -> None:
+        window = Window(self._cursor())
+        saved, saved_at = window.position, time.monotonic()
+        unsent = self._unsent(window.position)
+        heard_at = time.monotonic()
+        while self._leading:
+            while len(window) < self._window and (event := next(unsent, None)) is not None:
+                self._sink.publish(event)
+                window.sent(event.position)
+                self.on_published(event)
+            if len(window) and (done := self._sink.acknowledged(self._patience(window))):
+                window.acknowledge(done)
+                heard_at = time.monotonic()
+            if not len(window) and window.position == saved:
+                self._stamped.wait(1.0)
+                heard_at = time.monotonic()
+            now = time.monotonic()
+            if now - heard_at > _SILENCE_SECONDS:
+                raise SinkDown(f"{self._sink.name} has acknowledged nothing for {now - heard_at:.0f} s")
+            behind = window.position - saved
+            if behind and (behind >= self._batch or not len(window) or now - saved_at > _SAVE_SECONDS):
+                self._save(window.position)
+                saved, saved_at = window.position, now
+
+    def _patience(self, window: Window) -> float:
+        # A full window can only wait for an acknowledgement; otherwise new events may come.
+        return 0.05 if len(window) >= self._window else 0.004
+
+    def _unsent(self, position: int) -> "EventReader":
+        return EventReader(self._engine, position, self._stamped)
+
+    def _cursor(self) -> int:
+        where = select(AuditSink.position).where(AuditSink.name == self._sink.name)
+        with self._engine.connect() as connection:
+            position = connection.execute(where).scalar_one_or_none()
+        if position is None:
+            # A new sink gets the whole log.
+            with writing(self._engine) as connection:
+                first = {"name": self._sink.name, "position": 0, "updated_at": clock.now()}
+                connection.execute(insert(AuditSink).values(first))
+        return position or 0
+
+    def _save(self, position: int) -> None:
+        with writing(self._engine) as connection:
+            if not self._lease.still_mine(connection):
+                raise Deposed
+            connection.execute(
+                update(AuditSink)
+                .where(AuditSink.name == self._sink.name, AuditSink.position < position)
+                .values(position=position, updated_at=clock.now())
+            )
+
+
+class EventReader:
+    """An endless iterator over the log from a position; `None` from `next(..., None)` = no news.
+
+    It reads again only after it was told of new positions, or once a second.
+    """
+
+    def __init__(self, engine: Engine, position: int, stamped: threading.Event) -> None:
+        self._engine = engine
+        self._position = position
+        self._stamped = stamped
+        self._buffer: deque[Event] = deque()
+        self._read_at = 0.0
+
+    def __iter__(self) -> "EventReader":
+        return self
+
+    def __next__(self) -> Event:
+        if not self._buffer and (self._stamped.is_set() or time.monotonic() > self._read_at + 1.0):
+            self._read()
+        if not self._buffer:
+            raise StopIteration
+        return self._buffer.popleft()
+
+    def _read(self) -> None:
+        self._stamped.clear()
+        with self._engine.connect() as connection:
+            events: Sequence[Event] = events_after(connection, self._position, _READ_AHEAD)
+        self._read_at = time.monotonic()
+        if events:
+            self._position = events[-1].position
+            self._buffer.extend(events)
+        if len(events) == _READ_AHEAD:
+            self._stamped.set()
+
+
+class Drain:
+    """Everything that takes the log out of the process. `sinks` makes them fresh for each term."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sinks: Callable[[], Iterable[Sink]],
+        *,
+        lease_seconds: float,
+        window: int,
+        batch: int,
+        poll_seconds: float,
+        on_published: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._engine = engine
+        self._sinks = sinks
+        self._lease = Lease(engine, "drain", lease_seconds)
+        self._window = window
+        self._batch = batch
+        self._poll_seconds = poll_seconds
+        self._on_published = on_published
+        self._stopping = threading.Event()
+        self._leader: threading.Thread | None = None
+
+    def keep_alive(self) -> None:
+        """Take the lead if nobody has it. Cheap; call it about once a second."""
+        if self._stopping.is_set() or (self._leader is not None and self._leader.is_alive()):
+            return
+        if self._lease.acquire():
+            log.info("drain.leading", token=self._lease.token)
+            self._leader = threading.Thread(target=self._lead, name="drain", daemon=True)
+            self._leader.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End leading and hand the lease back."""
+        self._stopping.set()
+        bell.ring()
+        if self._leader is not None:
+            self._leader.join(timeout)
+
+    def backlog(self) -> int:
+        """Entries that some sink of this drain has not acknowledged, pending ones included."""
+        from shop.audit.queries import backlog
+
+        with self._engine.connect() as connection:
+            return connection.execute(backlog([sink.name for sink in self._sinks()])).scalar_one()
+
+    def _lead(self) -> None:
+        publishers: list[Publisher] = []
+        try:
+            for sink in self._sinks():
+                publisher = Publisher(self._engine, sink, self._lease, self._window, self._batch)
+                publisher.on_published = self._on_published
+                publishers.append(publisher)
+                publisher.start()
+            self._stamp_while_leading(publishers)
+        except exc.SQLAlchemyError as error:
+            log.warning("drain.interrupted", reason=str(error)[:300])
+        except Exception:
+            log.exception("drain.failed")
+        finally:
+            self._step_down(publishers)
+
+    def _stamp_while_leading(self, publishers: Sequence[Publisher]) -> None:
+        with bell.listen() as ears:
+            ears.settimeout(self._poll_seconds)
+            while self._lease.held and not self._stopping.is_set():
+                if self._lease.renewal_due and not self._lease.renew():
+                    return
+                count = stamp(self._engine)
+                if count:
+                    for publisher in publishers:
+                        publisher.wake()
+                if count < BATCH:
+                    with contextlib.suppress(TimeoutError):
+                        ears.recv(16)
+
+    def _step_down(self, publishers: Sequence[Publisher]) -> None:
+        for publisher in publishers:
+            publisher.stop()
+        for publisher in publishers:
+            publisher.join()
+        with contextlib.suppress(exc.SQLAlchemyError):
+            self._lease.release()
+        log.info("drain.stepped-down")

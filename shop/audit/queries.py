@@ -1,0 +1,42 @@
+"""Questions to the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, func, select
+
+from shop.audit.models import AuditEntry, AuditHead, AuditSink
+
+
+def backlog(sinks: Sequence[str]) -> Select[tuple[int]]:
+    """How many entries the slowest of these sinks has not acknowledged; pending ones count."""
+    pending = select(func.count()).where(AuditEntry.position.is_(None)).scalar_subquery()
+    head = select(func.coalesce(func.max(AuditHead.position), 0)).scalar_subquery()
+    slowest = (
+        select(func.coalesce(func.min(AuditSink.position), 0))
+        .where(AuditSink.name.in_(sinks))
+        .scalar_subquery()
+    )
+    return select(pending + (head - slowest if sinks else 0))
+
+
+def changes_between(start: datetime, end: datetime) -> Select[tuple[str, str, int]]:
+    """How many changes each table had in [start, end), by action."""
+    return (
+        select(AuditEntry.table_name, AuditEntry.action, func.count())
+        .where(AuditEntry.created_at >= start, AuditEntry.created_at < end)
+        .group_by(AuditEntry.table_name, AuditEntry.action)
+        .order_by(AuditEntry.table_name, AuditEntry.action)
+    )
+
+
+def stamped() -> Select[tuple[int, int, int]]:
+    """Head, highest position and number of positions: three equal numbers in a sound log."""
+    head = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
+    return select(
+        head,
+        func.coalesce(func.max(AuditEntry.position), 0),
+        func.count(AuditEntry.position),
+    )

@@ -1,0 +1,71 @@
+"""What every sink is: a place outside the process that acknowledges events."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+from shop.audit.events import Event
+
+
+class SinkDown(Exception):
+    """The sink cannot be reached, or stopped answering; try again later with a new connection."""
+
+
+class SinkRefused(Exception):
+    """The sink answered that it will not take an event."""
+
+
+class Sink(ABC):
+    """One connection to a broker at a time. Used from one thread.
+
+    The table is the only queue: whatever a connection had not acknowledged when it was closed is
+    read from the log and published again.
+    """
+
+    name: str
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect. Raises SinkDown."""
+
+    @abstractmethod
+    def publish(self, event: Event) -> None:
+        """Hand an event over without waiting for its acknowledgement. Raises SinkDown."""
+
+    @abstractmethod
+    def acknowledged(self, timeout: float) -> Sequence[int]:
+        """Positions acknowledged since the last call; waits for one at most `timeout` seconds.
+
+        Raises:
+            SinkDown: the connection is lost.
+            SinkRefused: the broker will not take an event.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drop the connection and everything unacknowledged on it."""
+
+
+class Window:
+    """Events in flight, and the last position up to which *all* are acknowledged."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self._sent: deque[int] = deque()
+        self._done: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def sent(self, position: int) -> None:
+        """An event was handed to the sink; positions come in ascending order."""
+        self._sent.append(position)
+
+    def acknowledge(self, positions: Sequence[int]) -> None:
+        """Acknowledgements came, in any order."""
+        self._done.update(positions)
+        while self._sent and self._sent[0] in self._done:
+            self.position = self._sent.popleft()
+            self._done.discard(self.position)

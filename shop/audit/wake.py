@@ -1,0 +1,55 @@
+"""The doorbell: a commit in any process wakes the drain, wherever the drain runs.
+
+A datagram to a socket file in the data folder. It carries nothing and may be lost: the drain
+also polls. It is sent after the commit and never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+#: Longest socket path that Linux takes.
+_LONGEST_PATH = 107
+
+
+class Doorbell:
+    """The bell at `folder/drain.sock`: many ring it, the leading drain listens."""
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+
+    def hang(self, folder: Path) -> None:
+        """Say where the bell is. Too deep a folder means no bell, just polling."""
+        path = str(folder.absolute() / "drain.sock")
+        self._path = path if len(path) <= _LONGEST_PATH else None
+
+    def ring(self) -> None:
+        """Wake whoever listens; nobody listening is fine."""
+        if self._path is None:
+            return
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+            contextlib.suppress(OSError),
+        ):
+            sender.setblocking(False)
+            sender.sendto(b"!", self._path)
+
+    def listen(self) -> socket.socket:
+        """Take the bell over from whoever had it; the caller closes the socket."""
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if self._path is not None:
+            path = Path(self._path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            receiver.bind(self._path)
+        return receiver
+
+
+bell = Doorbell()
+
+
+def wake_drain() -> None:
+    """Tell the drain that something was committed."""
+    bell.ring()

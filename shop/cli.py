@@ -1,0 +1,163 @@
+"""The command line: `flask shop`, `flask audit`, `flask jobs`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import exc, text
+from sqlalchemy.engine import make_url
+
+import config as settings_module
+from shop import logs
+from shop.audit.events import Event
+from shop.db import db
+from shop.jobs import queries as job_queries
+from shop.products.cli import demo
+from shop.users.cli import create_admin
+
+if TYPE_CHECKING:
+    from shop.app import Shop
+
+log = logs.get(__name__)
+
+shop_commands = AppGroup("shop", help="Look after the shop.")
+audit_commands = AppGroup("audit", help="The audit log and what leaves by it.")
+jobs_commands = AppGroup("jobs", help="The scheduler's jobs.")
+shop_commands.add_command(create_admin)
+shop_commands.add_command(demo)
+
+
+def _shop() -> Shop:
+    return cast("Shop", current_app.extensions["shop"])
+
+
+def _check_database() -> tuple[str, float]:
+    """Address and latency in seconds of the database; ends the process when it does not answer."""
+    address = make_url(_shop().config.database).render_as_string(hide_password=True)
+    started = time.perf_counter()
+    try:
+        db.session.execute(text("SELECT 1"))
+    except exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise click.ClickException(f"The database at {address} does not answer: {reason}") from None
+    return address, time.perf_counter() - started
+
+
+@shop_commands.command()
+def check() -> None:
+    """Check each dependency: address, state, latency. Exit code 1 if a required one is away."""
+    address, seconds = _check_database()
+    rows = [("database", address, "up", f"{seconds * 1000:.1f} ms")]
+    away = []
+    for sink in _configured_sinks():
+        started = time.perf_counter()
+        try:
+            sink.open()
+            sink.close()
+            state = "up"
+        except Exception as error:
+            state = f"down: {error}"
+            away.append(sink.name)
+        taken = f"{(time.perf_counter() - started) * 1000:.1f} ms"
+        rows.append((sink.name, getattr(sink, "address", ""), state, taken))
+    for name, where, state, taken in rows:
+        click.echo(f"{name:10} {where:50} {state:8} {taken}")
+    if away:
+        raise click.ClickException(f"Not reachable: {', '.join(away)}")
+
+
+def _configured_sinks() -> list[Any]:
+    try:
+        return list(_shop().sinks())
+    except Exception as error:
+        raise click.ClickException(f"A sink cannot be made: {error}") from error
+
+
+@shop_commands.command()
+@click.option("--markdown", is_flag=True, help="As the table of the README.")
+def settings(markdown: bool) -> None:
+    """List every setting: name, type, default, what it does."""
+    rows = list(settings_module.settings())
+    if markdown:
+        click.echo("| setting | type | default | what it does |\n| --- | --- | --- | --- |")
+        for name, kind, default, help in rows:
+            click.echo(f"| `{name}` | {kind} | {_shown(default) or 'empty'} | {help} |")
+        return
+    table = Table("setting", "type", "default", "what it does")
+    for name, kind, default, help in rows:
+        table.add_row(name, kind, _shown(default), help)
+    Console().print(table)
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+@audit_commands.command()
+@click.option("--once", is_flag=True, help="End when nothing is left to publish.")
+def drain(once: bool) -> None:
+    """Run the drain in this process and show each event that it publishes."""
+    address, seconds = _check_database()
+    log.info("database.checked", address=address, milliseconds=round(seconds * 1000, 1))
+    drain = _shop().drain(on_published=_show_event)
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    while not ending.wait(0.5):
+        try:
+            drain.keep_alive()
+            if once and drain.backlog() == 0:
+                break
+        except exc.SQLAlchemyError as error:
+            log.warning("drain.cannot-lead", reason=str(error)[:300])
+    drain.stop()
+
+
+def _show_event(event: Event) -> None:
+    log.info(
+        "event.published", table=event.table, row=event.row_id, sequence=event.sequence,
+        position=event.position, time=event.time.isoformat(),
+    )  # fmt: skip
+
+
+@jobs_commands.command("list")
+def list_jobs() -> None:
+    """List the jobs and when each ran last."""
+    for job in _shop().jobs:
+        last = db.session.execute(job_queries.latest_slot(job.name)).scalar_one()
+        click.echo(f"{job.name:20} {job.trigger!s:30} last slot: {last or 'never'}")
+
+
+@jobs_commands.command("run")
+@click.argument("name")
+def run_job(name: str) -> None:
+    """Run a job now, outside its plan."""
+    from shop.scheduler import Scheduler
+
+    scheduler = Scheduler(current_app, _shop().jobs, None, silence_seconds=10)
+    if name not in scheduler.jobs:
+        raise click.ClickException(f"No job {name!r}; there are: {', '.join(scheduler.jobs)}")
+    run = scheduler.run_now(name)
+    if run is None:
+        raise click.ClickException("This second of the job is taken; try again.")
+    click.echo(f"{run.job} {run.slot}: {run.status}" + (f": {run.error}" if run.error else ""))
+    if run.error:
+        raise click.exceptions.Exit(1)
+
+
+@jobs_commands.command()
+@click.argument("name", required=False)
+@click.option("--limit", default=20, show_default=True)
+def history(name: str | None, limit: int) -> None:
+    """Show the newest runs."""
+    for run in db.session.scalars(job_queries.history(name, limit)):
+        ended = run.finished_at.isoformat() if run.finished_at else "-"
+        click.echo(f"{run.job:20} {run.slot} {run.status:8} attempt {run.attempts}  {ended}")

@@ -1,0 +1,293 @@
+"""The data layer: base class, column types, engines and the one way to write.
+
+Facts behind the choices are in docs/architecture.md ("Facts of the engines").
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import orjson
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    event,
+    exc,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+from shop.errors import Unavailable
+from shop.retry import Backoff
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Deadlock, lock wait time-out, and "record has changed since last read" (snapshot isolation).
+CONFLICT_CODES = frozenset({1213, 1205, 1020})
+#: The server refuses, is going down, is read-only, or the connection is gone.
+AWAY_CODES = frozenset(
+    {0, 1040, 1053, 1129, 1203, 1290, 1317, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031}
+)
+_SQLITE_AWAY = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+)  # fmt: skip
+ATTEMPTS = 8
+_STRICT_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An instant in UTC to the microsecond; naive values are refused, on both engines."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without zone cannot be stored: use shop.clock.now()")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+#: 64 bits on both engines; SQLite only numbers a primary key by itself when it is INTEGER.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+#: Text without a length of its own: 4 GB on MySQL, whose plain TEXT ends at 64 kB.
+LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+#: A generated primary key.
+Id = Annotated[int, mapped_column(BigId, primary_key=True, autoincrement=True)]
+#: An amount of money in minor units (cents); its currency stands in a column beside it.
+Amount = Annotated[int, mapped_column(BigInteger)]
+#: An ISO 4217 code.
+CurrencyCode = Annotated[str, mapped_column(String(3))]
+#: An instant in UTC.
+Instant = Annotated[datetime, mapped_column(UTCDateTime)]
+
+
+class Base(DeclarativeBase):
+    """What every table has in common: names of constraints, and exact text comparison.
+
+    `utf8mb4_bin` compares code points, as SQLite does, so that both engines agree on what is
+    equal and on the order (MariaDB's default finds two different emoji equal).
+    """
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+#: Keyword arguments of every table: row ids are never used again (SQLite needs to be told).
+TABLE_OPTIONS: dict[str, Any] = {
+    "sqlite_autoincrement": True,
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_collate": "utf8mb4_bin",
+}
+
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+
+
+class database_ms(FunctionElement[int]):
+    """The database's clock in milliseconds since 1970: the only clock that leases trust."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "database_ms"
+
+
+@compiles(database_ms, "sqlite")
+def _sqlite_ms(_element: Any, _compiler: Any, **_kw: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+
+@compiles(database_ms, "mysql")
+@compiles(database_ms, "mariadb")
+def _mysql_ms(_element: Any, _compiler: Any, **_kw: Any) -> str:
+    # The session's time zone is UTC (see _on_mysql_connect), so no hour is ambiguous.
+    return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000 AS SIGNED)"
+
+
+def database_url(text: str) -> URL:
+    """Parse a database URL; a bare `mysql://` or `mariadb://` means the PyMySQL driver."""
+    url = make_url(text)
+    if url.drivername in ("mysql", "mariadb"):
+        url = url.set(drivername=f"{url.drivername}+pymysql")
+    return url
+
+
+def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, Any]:
+    """Options of `create_engine` for a process with that many threads."""
+    options: dict[str, Any] = {
+        "json_serializer": lambda value: orjson.dumps(value).decode(),
+        "json_deserializer": orjson.loads,
+        "pool_timeout": answer_seconds,
+        "pool_size": threads,
+        "max_overflow": threads,
+        "pool_use_lifo": True,
+    }
+    if url.get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": answer_seconds}
+        return options
+    options |= {"pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+    if url.get_driver_name() == "pymysql":
+        options["connect_args"] = {
+            "charset": "utf8mb4",
+            "connect_timeout": min(answer_seconds, 5),
+            "read_timeout": answer_seconds,
+            "write_timeout": answer_seconds,
+        }
+    return options
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Make each new connection of the engine strict."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    else:
+        event.listen(engine, "connect", _on_mysql_connect)
+
+
+def _on_sqlite_connect(connection: Any, _record: Any) -> None:
+    # The driver must not begin transactions by itself: a deferred BEGIN that reads before it
+    # writes fails at once with "database is locked" whatever the time-out.
+    connection.isolation_level = None
+    for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _on_mysql_connect(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00',"
+            " innodb_lock_wait_timeout=5"
+        )
+
+
+def _code(error: exc.DBAPIError) -> int | None:
+    """The engine's own error number: MySQL's, or SQLite's primary result code."""
+    original = error.orig
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", None)
+        return None if code is None else code & 0xFF
+    first = original.args[0] if original is not None and original.args else None
+    return first if isinstance(first, int) else None
+
+
+def is_conflict(error: exc.DBAPIError) -> bool:
+    """Whether the transaction lost against another one and may simply be run again."""
+    return not isinstance(error.orig, sqlite3.Error) and _code(error) in CONFLICT_CODES
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database cannot be used just now (away, busy, full, out of connections)."""
+    if isinstance(error, exc.TimeoutError):
+        return True
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if error.connection_invalidated or is_conflict(error):
+        return True
+    away = _SQLITE_AWAY if isinstance(error.orig, sqlite3.Error) else AWAY_CODES
+    return _code(error) in away
+
+
+def is_duplicate(error: exc.IntegrityError, column: str) -> bool:
+    """Whether a unique rule on `column` was broken (both engines name it in their message)."""
+    text = str(error.orig)
+    return ("UNIQUE constraint failed" in text or "Duplicate entry" in text) and column in text
+
+
+def transactional(work: Callable[P, R]) -> Callable[P, R]:
+    """Run the whole function in one transaction of `db.session`.
+
+    Commits when it returns, rolls back on any exception, refuses to be nested, and runs the
+    function again when the transaction lost against another (deadlock, lock time-out, changed
+    snapshot), at most 8 times with jitter. A `with` block could not be run again, so this is a
+    decorator: put it on the innermost function of a door.
+
+    Raises:
+        Unavailable: when every attempt lost.
+    """
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        session = db.session()
+        if session.info.get("transactional"):
+            raise RuntimeError("transactions do not nest: call the operation, not the door")
+        backoff = Backoff(first=0.005, most=0.3)
+        for _ in range(ATTEMPTS):
+            try:
+                with _transaction(session):
+                    return work(*args, **kwargs)
+            except exc.DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+            time.sleep(backoff.delay())
+        raise Unavailable("The database is too busy just now. Send the same request again.")
+
+    return run
+
+
+@contextmanager
+def _transaction(session: Session) -> Iterator[None]:
+    """One attempt: what only read before it is ended first, then all or nothing."""
+    session.rollback()
+    session.info["transactional"] = True
+    try:
+        session.connection(execution_options={"writes": True})
+        yield
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        del session.info["transactional"]
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction on a connection of its own, for parts that live outside a request."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection

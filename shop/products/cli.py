@@ -1,0 +1,98 @@
+"""`flask shop demo`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import click
+from flask import current_app
+from rich.progress import Progress
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shop import provenance
+from shop.db import db, transactional
+from shop.products import operations
+from shop.products.demo import PersonIdea, ProductIdea, invent_people, invent_products
+from shop.products.models import Product
+from shop.users import operations as user_operations
+from shop.users.models import User
+from shop.users.passwords import hash_password
+
+_BATCH = 250
+
+
+@click.command()
+@click.option("--products", "n_products", default=200, show_default=True, type=click.IntRange(0))
+@click.option("--users", "n_users", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=1, show_default=True, help="The same seed invents the same.")
+@click.option("--if-empty", is_flag=True, help="Do nothing when there are products already.")
+def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
+    """Fill the shop with an invented catalogue, audited like any other change."""
+    there = db.session.execute(select(func.count(Product.id))).scalar_one()
+    if if_empty and there:
+        return
+    provenance.actor.set("cli")
+    ever = db.session.execute(select(func.coalesce(func.max(Product.id), 0))).scalar_one()
+    known = db.session.execute(select(func.coalesce(func.max(User.id), 0))).scalar_one()
+    with Progress() as progress:
+        add = progress.add_task("products", total=n_products)
+        ideas = invent_products(n_products, seed=seed, start=ever)
+        _store(ideas, _add_product, lambda done: progress.advance(add, done))
+        if n_users:
+            add_users = progress.add_task("users", total=n_users)
+            people = invent_people(n_users, seed=seed, start=known)
+            _store(people, _person_adder(), lambda done: progress.advance(add_users, done))
+
+
+def _store(
+    ideas: Iterator[Any], add: Callable[[Session, Any], None], advance: Callable[[int], None]
+) -> None:
+    while batch := list(islice(ideas, _BATCH)):
+
+        @transactional
+        def store(batch: list[Any] = batch) -> None:
+            for idea in batch:
+                add(db.session(), idea)
+            db.session.flush()
+
+        store()
+        advance(len(batch))
+        # What is stored would otherwise be held and looked through at each flush.
+        db.session.expunge_all()
+
+
+def _add_product(session: Session, idea: ProductIdea) -> None:
+    currency = current_app.config["CURRENCY"]
+    variants = [
+        {
+            "sku": variant.sku,
+            "name": variant.name,
+            "price": {"amount": variant.price_amount, "currency": currency},
+            "stock": variant.stock,
+            "attributes": {},
+        }
+        for variant in idea.variants
+    ]
+    product = {
+        "name": idea.name,
+        "slug": idea.slug,
+        "description": idea.description,
+        "status": idea.status,
+        "attributes": idea.attributes,
+        "variants": variants,
+    }
+    session.add(operations.new_product(product))
+
+
+def _person_adder() -> Callable[[Session, PersonIdea], None]:
+    # Nobody signs in as an invented person: one hash of a forgotten password serves all.
+    password_hash = hash_password(secrets.token_urlsafe(24))
+
+    def add(session: Session, person: PersonIdea) -> None:
+        session.add(user_operations.new_user(person.email, person.name, password_hash, "customer"))
+
+    return add

@@ -1,0 +1,108 @@
+"""What happens to the catalogue."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from slugify import slugify
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shop.db import is_duplicate
+from shop.errors import Conflict, NotFound
+from shop.products import queries
+from shop.products.models import Product, StockLevel, Variant
+
+_LONGEST_SLUG = 200
+
+
+class SkuTaken(Conflict):
+    """A SKU names one variant in the whole shop."""
+
+
+class SlugTaken(Conflict):
+    """A slug names one product."""
+
+
+def create_product(session: Session, data: dict[str, Any]) -> Product:
+    """Create a product with its variants and their stock.
+
+    `data` is a loaded `ProductIn`. Without a slug it gets one from its name.
+
+    Raises:
+        SkuTaken, SlugTaken: another one has it.
+    """
+    skus = [variant["sku"] for variant in data["variants"]]
+    if len(set(skus)) < len(skus):
+        raise SkuTaken("Two variants of the request have the same SKU.")
+    slug = data.get("slug") or _free_slug(session, data["name"])
+    product = new_product({**data, "slug": slug})
+    session.add(product)
+    _flush(session)
+    return product
+
+
+def new_product(data: dict[str, Any]) -> Product:
+    """A product object with all it owns, not yet in a session."""
+    return Product(
+        name=data["name"],
+        slug=data["slug"],
+        description=data["description"],
+        status=data["status"],
+        attributes=data["attributes"],
+        variants=[_new_variant(variant) for variant in data["variants"]],
+    )
+
+
+def _new_variant(data: dict[str, Any]) -> Variant:
+    return Variant(
+        sku=data["sku"],
+        name=data["name"],
+        price_amount=data["price"]["amount"],
+        currency=data["price"]["currency"],
+        attributes=data["attributes"],
+        stock=StockLevel(on_hand=data["stock"]),
+    )
+
+
+def _free_slug(session: Session, name: str) -> str:
+    slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
+    if slug.isdecimal():
+        slug = f"product-{slug}"
+    if slug and session.execute(queries.slug_taken(slug)).first() is None:
+        return slug
+    # Chance, not a counter: two requests at once must not both find the same next number.
+    return f"{slug or 'product'}-{secrets.token_hex(4)}"
+
+
+def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
+    """Change the product's own fields. Raises SlugTaken."""
+    for field, value in changes.items():
+        setattr(product, field, value)
+    _flush(session)
+
+
+def delete_product(session: Session, product: Product) -> None:
+    """Delete a product and what it owns; its ids and SKUs' rows are never used again."""
+    session.delete(product)
+    session.flush()
+
+
+def find_for_change(session: Session, product_id: int) -> Product:
+    """The product under a lock. Raises NotFound."""
+    product = session.execute(queries.for_change(product_id)).scalar_one_or_none()
+    if product is None:
+        raise NotFound(f"There is no product {product_id}.")
+    return product
+
+
+def _flush(session: Session) -> None:
+    try:
+        session.flush()
+    except IntegrityError as error:
+        if is_duplicate(error, "sku"):
+            raise SkuTaken("One of the SKUs is taken. A SKU names one variant.") from error
+        if is_duplicate(error, "slug"):
+            raise SlugTaken("The slug is taken. Choose another one.") from error
+        raise

@@ -1,0 +1,115 @@
+"""The doors of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Response, url_for
+
+from shop.db import db, transactional
+from shop.errors import NotFound
+from shop.products import operations, queries
+from shop.products.schemas import (
+    ProductIn,
+    ProductOut,
+    ProductPage,
+    ProductPatch,
+    ProductQuery,
+    product_out,
+    products_out,
+)
+from shop.web.answers import answer, check_version
+from shop.web.api import ETAG, LOCATION, Blueprint
+from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
+from shop.web.fields import LARGEST_ID
+from shop.web.pagination import decode_cursor, page
+
+products = Blueprint("products", __name__, description="The catalogue")
+
+_SCOPE = "products:newest"
+
+
+@products.get("/products")
+@products.allow(*EVERYONE)
+@products.query(ProductQuery)
+@products.response(200, ProductPage, headers=ETAG)
+def list_products(limit: int, cursor: str | None = None, status: str | None = None) -> Response:
+    """List products, newest first.
+
+    ---
+    Everybody sees the active ones; staff sees all, or those of one `status`.
+    """
+    if not current_caller().is_employee:
+        status = "active"
+    before = decode_cursor(_SCOPE, cursor, [int])[0] if cursor else None
+    rows = db.session.execute(queries.newest(status, before, limit + 1)).all()  # type: ignore[arg-type]
+    return page(rows, limit, scope=_SCOPE, key=lambda row: (row.id,), shape=_with_variants)
+
+
+def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    variants = db.session.execute(queries.variants_of([row.id for row in rows])).all()
+    return products_out(rows, variants)
+
+
+@products.post("/products")
+@products.allow(*EMPLOYEES)
+@products.body(ProductIn)
+@products.response(201, ProductOut, headers=ETAG | LOCATION)
+@products.refuses(409)
+@transactional
+def create_product(data: dict[str, Any]) -> Response:
+    """Create a product with its variants and their stock."""
+    product = operations.create_product(db.session(), data)
+    location = url_for("products.get_product", id_or_slug=product.id)
+    return answer(product_out(product), 201, version=product.version, location=location)
+
+
+@products.get("/products/<id_or_slug>")
+@products.allow(*EVERYONE)
+@products.response(200, ProductOut, headers=ETAG)
+@products.refuses(404)
+def get_product(id_or_slug: str) -> Response:
+    """Read one product, by its id or its slug."""
+    row = db.session.execute(queries.shown(_key(id_or_slug))).first()
+    if row is None or not (row.status == "active" or current_caller().is_employee):
+        raise NotFound("There is no such product.")
+    return answer(_with_variants([row])[0], version=row.version)
+
+
+def _key(id_or_slug: str) -> int | str:
+    """An id when it is digits alone, which no slug is."""
+    if id_or_slug.isascii() and id_or_slug.isdigit() and int(id_or_slug) <= LARGEST_ID:
+        return int(id_or_slug)
+    return id_or_slug
+
+
+@products.patch("/products/<id:product_id>")
+@products.allow(*EMPLOYEES)
+@products.body(ProductPatch)
+@products.response(200, ProductOut, headers=ETAG)
+@products.versioned
+@products.refuses(404, 409)
+@transactional
+def change_product(changes: dict[str, Any], product_id: int) -> Response:
+    """Change a product's own fields. Needs `If-Match`."""
+    product = operations.find_for_change(db.session(), product_id)
+    check_version(product.version, required=True)
+    operations.change_product(db.session(), product, changes)
+    return answer(product_out(product), version=product.version)
+
+
+@products.delete("/products/<id:product_id>")
+@products.allow(*EMPLOYEES)
+@products.response(204)
+@products.versioned
+@products.refuses(404)
+@transactional
+def delete_product(product_id: int) -> Response:
+    """Delete a product with its variants. Needs `If-Match`."""
+    product = operations.find_for_change(db.session(), product_id)
+    check_version(product.version, required=True)
+    operations.delete_product(db.session(), product)
+    return Response(status=204)

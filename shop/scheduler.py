@@ -1,0 +1,213 @@
+"""The scheduler: the table of jobs, and the timer embedded in every worker.
+
+APScheduler is only the timer. The truth is `job_runs`: inserting (job, slot) claims a slot, so
+that any number of workers, hosts and clocks runs each planned time once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from flask import Flask
+from sqlalchemy import exc
+from sqlalchemy.orm import Session
+
+from config import Config
+from shop import clock, logs, provenance
+from shop.audit import jobs as audit_jobs
+from shop.audit.drain import Drain
+from shop.db import db, transactional
+from shop.errors import Refusal
+from shop.jobs import operations, queries
+from shop.jobs.models import JobRun
+from shop.jobs.slots import Daily, Every, Trigger, due, slot_name, slot_time
+from shop.leases import process_name
+
+log = logs.get(__name__)
+
+_TICK_SECONDS = 1.0
+#: What APScheduler must be told so that a late tick is made up for by one tick, never dropped.
+_TIMER_DEFAULTS = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job: what runs when.
+
+    `work(session, slot)` runs inside one transaction together with the record that it is done,
+    so that what it changes in the database happens exactly once. After a time in which nobody
+    ran it, slots of the last `grace` are caught up: the latest only, or `every` one.
+    """
+
+    name: str
+    trigger: Trigger
+    work: Callable[[Session, datetime], Any]
+    grace: timedelta = timedelta(hours=12)
+    every: bool = False
+    attempts: int = 3
+
+
+def jobs_of(config: Config) -> tuple[Job, ...]:
+    """The jobs of this shop."""
+    return (
+        Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
+        Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
+    )
+
+
+class Scheduler:
+    """Claims and runs due slots. Several per database are fine; each must be started after fork."""
+
+    def __init__(
+        self, app: Flask, jobs: Sequence[Job], drain: Drain | None, *, silence_seconds: float
+    ) -> None:
+        self.jobs = {job.name: job for job in jobs}
+        self._app = app
+        self._drain = drain
+        self._silence_ms = int(silence_seconds * 1000)
+        self._owner = process_name()
+        self._seen: dict[str, datetime] = {}
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+        self._timer: BackgroundScheduler | None = None
+        self._rounds = 0
+
+    def start(self) -> None:
+        """Start the threads of the timer, in this process."""
+        pools = {
+            "default": ThreadPoolExecutor(max(4, len(self.jobs))),
+            "drain": ThreadPoolExecutor(1),
+        }
+        timer = BackgroundScheduler(timezone=UTC, executors=pools, job_defaults=_TIMER_DEFAULTS)
+        timer.add_job(self._tick, "interval", seconds=_TICK_SECONDS, next_run_time=clock.now())
+        if self._drain is not None:
+            timer.add_job(
+                self._keep_draining, "interval", seconds=1, executor="drain",
+                next_run_time=clock.now(),
+            )  # fmt: skip
+        timer.start()
+        self._timer = timer
+
+    def stop(self) -> None:
+        """Let running jobs end, and hand the drain's lead back."""
+        if self._timer is not None:
+            self._timer.shutdown(wait=True)
+            self._timer = None
+        if self._drain is not None:
+            self._drain.stop()
+
+    def run_now(self, name: str) -> JobRun | None:
+        """Run a job at once, outside its plan, under the present second as its slot."""
+        with self._app.app_context():
+            slot = slot_name(clock.now())
+            run = transactional(lambda: self._claim(self.jobs[name], slot))()
+            if run is not None:
+                self._execute(self.jobs[name], run)
+                return db.session.get(JobRun, run.id, populate_existing=True)
+        return None
+
+    def _keep_draining(self) -> None:
+        assert self._drain is not None
+        try:
+            self._drain.keep_alive()
+        except exc.SQLAlchemyError as error:
+            log.warning("drain.cannot-lead", reason=str(error)[:300])
+
+    def _tick(self) -> None:
+        try:
+            with self._app.app_context():
+                for job in self.jobs.values():
+                    self._claim_due(job)
+                self._rounds += 1
+                if self._running:
+                    self._keep_runs()
+                if self._rounds % 5 == 0:
+                    self._rescue()
+        except (exc.SQLAlchemyError, Refusal) as error:
+            log.warning("scheduler.tick-failed", reason=str(error)[:300])
+
+    def _claim_due(self, job: Job) -> None:
+        if job.name not in self._seen:
+            self._seen[job.name] = self._last_slot(job)
+        moment = clock.now()
+        since = max(self._seen[job.name], moment - job.grace)
+        for slot in due(job.trigger, since, moment, every=job.every):
+            run = transactional(lambda name=slot_name(slot): self._claim(job, name))()
+            self._seen[job.name] = slot
+            if run is not None:
+                self._begin(job, run)
+
+    def _last_slot(self, job: Job) -> datetime:
+        # A new job has no past to catch up; its first slot is the next one.
+        last = db.session.execute(queries.latest_slot(job.name)).scalar_one()
+        return clock.now() if last is None else slot_time(last)
+
+    def _claim(self, job: Job, slot: str) -> JobRun | None:
+        return operations.claim(db.session(), job.name, slot, self._owner)
+
+    def _begin(self, job: Job, run: JobRun) -> None:
+        with self._lock:
+            self._running.add(run.id)
+        assert self._timer is not None
+        self._timer.add_job(self._execute, args=(job, run), max_instances=1000)
+
+    def _execute(self, job: Job, run: JobRun) -> None:
+        token = provenance.actor.set(f"jobs/{job.name}")
+        log.info("job.started", job=job.name, slot=run.slot, attempt=run.attempts)
+        status = "failed"
+        try:
+            with self._app.app_context():
+                status = self._work(job, run)
+        finally:
+            with self._lock:
+                self._running.discard(run.id)
+            log.info("job.finished", job=job.name, slot=run.slot, status=status)
+            provenance.actor.reset(token)
+
+    def _work(self, job: Job, run: JobRun) -> str:
+        @transactional
+        def work_and_finish() -> None:
+            job.work(db.session(), slot_time(run.slot))
+            operations.finish(db.session(), run)
+
+        try:
+            work_and_finish()
+        except operations.Superseded:
+            return "superseded"
+        except Exception as error:
+            log.exception("job.failed", job=job.name, slot=run.slot)
+            return self._record_failure(run, error)
+        return "done"
+
+    def _record_failure(self, run: JobRun, error: Exception) -> str:
+        try:
+            transactional(lambda: operations.finish(db.session(), run, repr(error)))()
+        except (operations.Superseded, exc.SQLAlchemyError, Refusal):
+            # The run stays `running` without a heartbeat: whoever is able to takes it over.
+            return "abandoned"
+        return "failed"
+
+    def _keep_runs(self) -> None:
+        with self._lock:
+            ids = sorted(self._running)
+        transactional(lambda: operations.keep(db.session(), ids, self._owner))()
+
+    def _rescue(self) -> None:
+        for job in self.jobs.values():
+            run = transactional(
+                lambda job=job: operations.take_over(
+                    db.session(), job.name, self._owner, self._silence_ms
+                )
+            )()
+            if run is not None and run.attempts > job.attempts:
+                self._record_failure(run, RuntimeError("given up: every attempt was cut off"))
+            elif run is not None:
+                log.warning("job.taken-over", job=job.name, slot=run.slot, attempt=run.attempts)
+                self._begin(job, run)

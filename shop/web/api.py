@@ -1,0 +1,136 @@
+"""The API object and the blueprint of every feature: routes that describe themselves."""
+
+from __future__ import annotations
+
+import functools
+import http
+from collections.abc import Callable
+from typing import Any, cast
+
+import flask_smorest
+from flask_smorest.utils import prepare_response
+from marshmallow import Schema, fields
+
+from shop.web.bodies import StrictParser
+from shop.web.callers import ANONYMOUS, View, identify
+from shop.web.fields import document_currency
+from shop.web.problems import CONTENT_TYPE, PROBLEMS
+from shop.web.requests import IdConverter, document_id
+
+BASE = "/api/v1"
+_REQUEST_ID = {"description": "Joins answer, logs and audit entries.", "schema": {"type": "string"}}
+ETAG = {"ETag": {"description": '`"<version>-<digest>"`', "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
+
+
+class FaultShape(Schema):
+    """One value that is not allowed."""
+
+    pointer = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class Problem(Schema):
+    """RFC 9457."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    request_id = fields.String(required=True)
+    errors = fields.List(fields.Nested(FaultShape))
+
+
+class Api(flask_smorest.Api):
+    """flask-smorest with our problems and OpenAPI 3.1; its error handling is not used."""
+
+    ERROR_SCHEMA = Problem
+
+    def _register_error_handlers(self) -> None:
+        """`shop.web.problems` handles them."""
+
+    def _register_responses(self) -> None:
+        for status, _title, _meaning in PROBLEMS.values():
+            response = {"description": http.HTTPStatus(status).phrase, "schema": Problem}
+            prepare_response(response, self.spec, CONTENT_TYPE)
+            self.spec.components.response(http.HTTPStatus(status).name, response, lazy=True)
+
+    def describe(self, app: Any) -> None:
+        """Teach the document our field types, path ids and the access token."""
+        self.register_converter(IdConverter, document_id)
+        converter = self.ma_plugin.converter
+
+        def currency(_self: Any, field: Any, **_kwargs: Any) -> Any:
+            with app.app_context():
+                return document_currency(field)
+
+        converter.add_attribute_function(currency)
+        self.spec.components.security_scheme(
+            "access_token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        )
+
+
+class Blueprint(flask_smorest.Blueprint):
+    """A feature's routes. Each operation states who may call it with `allow`."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+    def __init__(self, name: str, module: str, *, description: str) -> None:
+        super().__init__(name, module, url_prefix=BASE, description=description)
+
+    def allow(self, *roles: str) -> Callable[[View], View]:
+        """Let these roles call the operation; put it right below the route.
+
+        The caller is checked before body and existence: 401, then 403.
+        """
+
+        def decorate(view: View) -> View:
+            @functools.wraps(view)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                identify(roles)
+                return view(*args, **kwargs)
+
+            token: list[dict[str, list[str]]] = [{"access_token": []}]
+            security = [{}, *token] if ANONYMOUS in roles else token
+            refusals = {401: "UNAUTHORIZED", 503: "SERVICE_UNAVAILABLE"}
+            if set(roles) < {ANONYMOUS, "customer", "staff", "admin"} and len(roles) < 3:
+                refusals[403] = "FORBIDDEN"
+            documented = self.doc(
+                operationId=view.__name__,
+                security=security,
+                responses=refusals,
+                **{"x-roles": list(roles)},
+            )
+            return cast(View, documented(guarded))
+
+        return decorate
+
+    def body(self, schema: type[Schema]) -> Callable[[View], View]:
+        """Take a JSON body of this shape."""
+
+        def decorate(view: View) -> View:
+            parsed = self.arguments(schema)(view)
+            return cast(View, self.refuses(400, 413, 415)(parsed))
+
+        return decorate
+
+    def query(self, schema: type[Schema]) -> Callable[[View], View]:
+        """Take query parameters of this shape, as keyword arguments."""
+        return cast(Callable[[View], View], self.arguments(schema, location="query", as_kwargs=True))
+
+    def refuses(self, *statuses: int) -> Callable[[View], View]:
+        """Document the problems that the operation may answer with besides the usual ones."""
+        responses = {status: http.HTTPStatus(status).name for status in statuses}
+        return cast(Callable[[View], View], self.doc(responses=responses))
+
+    def versioned(self, view: View) -> View:
+        """Document that the operation wants `If-Match`."""
+        header = {
+            "in": "header",
+            "name": "If-Match",
+            "required": True,
+            "description": 'The `ETag` of what you read, or a bare `"<version>"`, or `*`.',
+            "schema": {"type": "string"},
+        }
+        documented = self.doc(parameters=[header])(view)
+        return cast(View, self.refuses(412, 428)(documented))

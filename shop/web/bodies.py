@@ -1,0 +1,69 @@
+"""Reading request bodies: strict JSON, quickly refused when hostile."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+from flask import Request
+from webargs.flaskparser import FlaskParser
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import UnsupportedMediaType
+
+from shop.errors import Fault, Invalid, Malformed
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _DuplicateKey
+    return found
+
+
+def read_json(raw: bytes) -> Any:
+    """Parse strict JSON (RFC 8259, UTF-8, no duplicate keys, at most 1,024 levels deep).
+
+    Raises:
+        Malformed: it is not that.
+    """
+    try:
+        # orjson refuses depth, NaN, infinities, BOMs, UTF-16 and lone surrogates, so that the
+        # standard parser, which alone can see duplicate keys, then meets nothing hostile.
+        value = orjson.loads(raw)
+        json.loads(raw, object_pairs_hook=_unique, parse_int=len)
+    except _DuplicateKey as error:
+        raise Malformed("The body has the same key twice in one object.") from error
+    except ValueError as error:
+        raise Malformed("The body is not valid JSON in UTF-8.") from error
+    return value
+
+
+class StrictParser(FlaskParser):
+    """webargs, reading JSON with `read_json` and refusing repeated query parameters."""
+
+    def load_json(self, req: Request, schema: Any) -> Any:
+        if req.mimetype != "application/json" or req.headers.get("Content-Encoding"):
+            raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+        charset = req.mimetype_params.get("charset", "utf-8").lower()
+        if charset not in ("utf-8", "utf8"):
+            raise UnsupportedMediaType("JSON is UTF-8.")
+        value = read_json(req.get_data(cache=False))
+        if not isinstance(value, dict):
+            raise Invalid("The body must be a JSON object.", faults=(Fault("", "Not an object."),))
+        return value
+
+    def load_querystring(self, req: Request, schema: Any) -> Any:
+        arguments: MultiDict[str, str] = req.args
+        twice = [key for key, values in arguments.lists() if len(values) > 1]
+        if twice:
+            faults = tuple(Fault(f"/{key}", "Given more than once.") for key in twice)
+            raise Invalid("A query parameter is given more than once.", faults=faults)
+        return arguments.to_dict()
+
+    def handle_error(self, error: Any, req: Any, schema: Any, **_kwargs: Any) -> Any:
+        raise error

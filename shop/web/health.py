@@ -1,0 +1,33 @@
+"""Whether the process lives, and whether it can serve."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shop.db import db
+from shop.web.answers import answer
+
+pages = Blueprint("health", __name__)
+
+
+@pages.get("/health/live")
+def live() -> Response:
+    """200 while the process answers at all."""
+    return answer({"status": "live"})
+
+
+@pages.get("/health/ready")
+def ready() -> Response:
+    """200 when requests can be served; 503 when the database is away."""
+    try:
+        db.session.execute(text("SELECT 1"))
+        database = "up"
+    except SQLAlchemyError:
+        db.session.rollback()
+        database = "down"
+    status = "ready" if database == "up" else "unavailable"
+    headers = {"Retry-After": "2"} if database == "down" else None
+    body = {"status": status, "dependencies": {"database": database}}
+    return answer(body, 200 if database == "up" else 503, headers=headers)
