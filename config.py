@@ -172,7 +172,12 @@ def settings() -> Iterator[tuple[str, str, Any, str]]:
 def _read() -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The values that could be read, and what is wrong with the others."""
     env = FileAwareEnv(eager=False, prefix="SHOP_")
-    readers = {"int": env.int, "str": env.str, "Path": env.path, "tuple[str, ...]": env.list}
+    readers: dict[str, Any] = {
+        "int": env.int,
+        "str": env.str,
+        "Path": env.path,
+        "tuple[str, ...]": env.list,
+    }
     declared = {item.name: item for item in fields(Config) if item.metadata}
     values: dict[str, Any] = {}
     for name, item in declared.items():

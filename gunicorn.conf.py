@@ -47,7 +47,18 @@ def on_starting(server):
     if "mqtt" in settings.active_sinks and not settings.mqtt_url:
         _broker = EmbeddedBroker(settings.var, settings.mqtt_port)
         _broker.start()
-        server.log.info("MQTT broker (MQTT 5): %s", _broker.url)
+
+
+def when_ready(server):
+    """Say where everything is."""
+    if settings.production:
+        return
+    address = f"http://{bind}"
+    server.log.info("API:         %s/api/v1/products", address)
+    server.log.info("Docs:        %s/docs", address)
+    if _broker is not None:
+        server.log.info("MQTT broker: %s (MQTT 5), topics %s/#", _broker.url, settings.mqtt_topic)
+    server.log.info("Admin:       flask shop create-admin you@example.com")
 
 
 def pre_fork(server, worker):

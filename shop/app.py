@@ -45,7 +45,7 @@ class Shop:
         """A fresh sink for each name in SHOP_SINKS."""
         return [SINKS[name](self.config) for name in self.config.active_sinks]
 
-    def drain(self, on_published: Callable[[Event], None] = lambda event: None) -> Drain:
+    def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
         return Drain(
             self.engine,

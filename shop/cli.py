@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from shop.app import Shop
 
 log = logs.get(__name__)
+
+_MARK = "<!-- settings -->"
 
 shop_commands = AppGroup("shop", help="Look after the shop.")
 audit_commands = AppGroup("audit", help="The audit log and what leaves by it.")
@@ -82,19 +85,31 @@ def _configured_sinks() -> list[Any]:
 
 
 @shop_commands.command()
-@click.option("--markdown", is_flag=True, help="As the table of the README.")
-def settings(markdown: bool) -> None:
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, exists=True),
+    help="Write them as Markdown between the `settings` marks of this file.",
+)
+def settings(into: Path | None) -> None:
     """List every setting: name, type, default, what it does."""
     rows = list(settings_module.settings())
-    if markdown:
-        click.echo("| setting | type | default | what it does |\n| --- | --- | --- | --- |")
-        for name, kind, default, help in rows:
-            click.echo(f"| `{name}` | {kind} | {_shown(default) or 'empty'} | {help} |")
+    if into is not None:
+        before, mark, rest = into.read_text().partition(_MARK)
+        after = rest.partition(_MARK)[2]
+        into.write_text(before + mark + settings_table() + mark + after)
         return
     table = Table("setting", "type", "default", "what it does")
     for name, kind, default, help in rows:
         table.add_row(name, kind, _shown(default), help)
     Console().print(table)
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table."""
+    lines = ["", "| setting | type | default | what it does |", "| --- | --- | --- | --- |"]
+    for name, kind, default, help in settings_module.settings():
+        lines.append(f"| `{name}` | {kind} | {_shown(default) or 'empty'} | {help} |")
+    return "\n".join([*lines, ""])
 
 
 def _shown(default: Any) -> str:

@@ -8,4 +8,3 @@ from datetime import UTC, datetime
 def now() -> datetime:
     """The present instant, in UTC, to the microsecond."""
     return datetime.now(UTC)
-

@@ -124,7 +124,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 
 
-class database_ms(FunctionElement[int]):
+class database_ms(FunctionElement[int]):  # noqa: N801 (used like SQLAlchemy's functions)
     """The database's clock in milliseconds since 1970: the only clock that leases trust."""
 
     type = BigInteger()
@@ -201,8 +201,7 @@ def _on_sqlite_begin(connection: Connection) -> None:
 def _on_mysql_connect(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00',"
-            " innodb_lock_wait_timeout=5"
+            f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5"
         )
 
 

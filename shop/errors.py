@@ -77,7 +77,7 @@ class VersionRequired(Refusal):
 
 
 class Unavailable(Refusal):
-    """Something the shop needs is away; the same request may succeed after `retry_after` seconds."""
+    """Something the shop needs is away; try again after `retry_after` seconds."""
 
     slug = "unavailable"
     retry_after: ClassVar[int] = 2

@@ -54,6 +54,7 @@ def configure(log_format: str, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     # APScheduler reports each firing of its timer; our own job records say more.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
 

@@ -107,7 +107,7 @@ class Scheduler:
         """Run a job at once, outside its plan, under the present second as its slot."""
         with self._app.app_context():
             slot = slot_name(clock.now())
-            run = transactional(lambda: self._claim(self.jobs[name], slot))()
+            run = self._claim(self.jobs[name], slot)
             if run is not None:
                 self._execute(self.jobs[name], run)
                 return db.session.get(JobRun, run.id, populate_existing=True)
@@ -139,7 +139,7 @@ class Scheduler:
         moment = clock.now()
         since = max(self._seen[job.name], moment - job.grace)
         for slot in due(job.trigger, since, moment, every=job.every):
-            run = transactional(lambda name=slot_name(slot): self._claim(job, name))()
+            run = self._claim(job, slot_name(slot))
             self._seen[job.name] = slot
             if run is not None:
                 self._begin(job, run)
@@ -149,6 +149,7 @@ class Scheduler:
         last = db.session.execute(queries.latest_slot(job.name)).scalar_one()
         return clock.now() if last is None else slot_time(last)
 
+    @transactional
     def _claim(self, job: Job, slot: str) -> JobRun | None:
         return operations.claim(db.session(), job.name, slot, self._owner)
 
@@ -188,7 +189,7 @@ class Scheduler:
 
     def _record_failure(self, run: JobRun, error: Exception) -> str:
         try:
-            transactional(lambda: operations.finish(db.session(), run, repr(error)))()
+            transactional(operations.finish)(db.session(), run, repr(error))
         except (operations.Superseded, exc.SQLAlchemyError, Refusal):
             # The run stays `running` without a heartbeat: whoever is able to takes it over.
             return "abandoned"
@@ -197,15 +198,12 @@ class Scheduler:
     def _keep_runs(self) -> None:
         with self._lock:
             ids = sorted(self._running)
-        transactional(lambda: operations.keep(db.session(), ids, self._owner))()
+        transactional(operations.keep)(db.session(), ids, self._owner)
 
     def _rescue(self) -> None:
+        take_over = transactional(operations.take_over)
         for job in self.jobs.values():
-            run = transactional(
-                lambda job=job: operations.take_over(
-                    db.session(), job.name, self._owner, self._silence_ms
-                )
-            )()
+            run = take_over(db.session(), job.name, self._owner, self._silence_ms)
             if run is not None and run.attempts > job.attempts:
                 self._record_failure(run, RuntimeError("given up: every attempt was cut off"))
             elif run is not None:

@@ -58,7 +58,7 @@ class Seats:
         return struct.unpack_from(f"{_MOST_WORKERS}i", self._memory)
 
 
-class BalancedWorker(ThreadWorker):  # type: ignore[misc]
+class BalancedWorker(ThreadWorker):
     """A gthread worker that leaves a new connection to an emptier sibling for a moment."""
 
     seats: Seats

@@ -63,9 +63,7 @@ def _create_catalogue() -> None:
         sa.Column("created_at", instant, nullable=False),
         sa.Column("updated_at", instant, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint(
-            "status IN ('draft', 'active', 'archived')", name="ck_products_status"
-        ),
+        sa.CheckConstraint("status IN ('draft', 'active', 'archived')", name="ck_products_status"),
         sa.PrimaryKeyConstraint("id", name="pk_products"),
         sa.UniqueConstraint("slug", name="uq_products_slug"),
     )
@@ -92,9 +90,7 @@ def _create_catalogue() -> None:
         sa.Column("on_hand", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("on_hand >= 0", name="ck_stock_levels_on_hand"),
-        sa.ForeignKeyConstraint(
-            ["variant_id"], ["variants.id"], name="fk_stock_levels_variant_id"
-        ),
+        sa.ForeignKeyConstraint(["variant_id"], ["variants.id"], name="fk_stock_levels_variant_id"),
         sa.PrimaryKeyConstraint("variant_id", name="pk_stock_levels"),
     )
 

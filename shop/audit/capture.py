@@ -40,7 +40,7 @@ class Audited:
     version: Mapped[int] = mapped_column(BigInteger)
 
     @declared_attr.directive
-    def __mapper_args__(cls) -> dict[str, Any]:
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 (a class method to SQLAlchemy)
         return {"version_id_col": cls.version}
 
 
@@ -57,7 +57,7 @@ def mask_email(address: str) -> str:
 def _visible(state: InstanceState[Any], mapper: Mapper[Any], values: Row) -> Row:
     """The row as the log may show it: secrets left out, personal data masked."""
     model: type[Audited] = state.class_
-    shown = {key: values.get(key) for key in mapper.columns.keys() if key in values}
+    shown = {key: values[key] for key in mapper.column_attrs.keys() if key in values}  # noqa: SIM118
     for key in model.audit_secret:
         shown.pop(key, None)
     for key, mask in model.audit_masked.items():
@@ -69,7 +69,7 @@ def _visible(state: InstanceState[Any], mapper: Mapper[Any], values: Row) -> Row
 def _changes(state: InstanceState[Any], mapper: Mapper[Any]) -> Row:
     """Old values of the columns that this flush changes; empty when it changes none."""
     changed = {}
-    for key in mapper.columns.keys():
+    for key in mapper.column_attrs.keys():  # noqa: SIM118 (iterating gives the attributes)
         history = state.attrs[key].history
         if history.has_changes():
             changed[key] = history.deleted[0] if history.deleted else None
@@ -77,8 +77,8 @@ def _changes(state: InstanceState[Any], mapper: Mapper[Any]) -> Row:
 
 
 def _entry(state: InstanceState[Any], action: str, before: Row | None, moment: datetime) -> Row:
-    mapper, table = state.mapper, state.mapper.local_table.name
-    values = dict.fromkeys(mapper.columns.keys()) | state.dict
+    mapper, table = state.mapper, str(state.class_.__tablename__)
+    values: Row = dict.fromkeys(mapper.column_attrs.keys()) | state.dict
     row_id = mapper.primary_key_from_instance(state.obj())[0]
     after = None if action == "delete" else _visible(state, mapper, values)
     data = {

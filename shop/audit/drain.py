@@ -52,7 +52,7 @@ class Publisher(threading.Thread):
         self._batch = batch
         self._stopping = threading.Event()
         self._stamped = threading.Event()
-        self.on_published: Callable[[Event], None] = lambda event: None
+        self.on_published: Callable[[Event], None] = lambda _event: None
 
     def wake(self) -> None:
         """New positions were given."""
@@ -100,9 +100,13 @@ class Publisher(threading.Thread):
                 heard_at = time.monotonic()
             now = time.monotonic()
             if now - heard_at > _SILENCE_SECONDS:
-                raise SinkDown(f"{self._sink.name} has acknowledged nothing for {now - heard_at:.0f} s")
+                raise SinkDown(
+                    f"{self._sink.name} has acknowledged nothing for {now - heard_at:.0f} s"
+                )
             behind = window.position - saved
-            if behind and (behind >= self._batch or not len(window) or now - saved_at > _SAVE_SECONDS):
+            if behind and (
+                behind >= self._batch or not len(window) or now - saved_at > _SAVE_SECONDS
+            ):
                 self._save(window.position)
                 saved, saved_at = window.position, now
 
@@ -110,7 +114,7 @@ class Publisher(threading.Thread):
         # A full window can only wait for an acknowledgement; otherwise new events may come.
         return 0.05 if len(window) >= self._window else 0.004
 
-    def _unsent(self, position: int) -> "EventReader":
+    def _unsent(self, position: int) -> EventReader:
         return EventReader(self._engine, position, self._stamped)
 
     def _cursor(self) -> int:
@@ -148,7 +152,7 @@ class EventReader:
         self._buffer: deque[Event] = deque()
         self._read_at = 0.0
 
-    def __iter__(self) -> "EventReader":
+    def __iter__(self) -> EventReader:
         return self
 
     def __next__(self) -> Event:
@@ -182,7 +186,7 @@ class Drain:
         window: int,
         batch: int,
         poll_seconds: float,
-        on_published: Callable[[Event], None] = lambda event: None,
+        on_published: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self._engine = engine
         self._sinks = sinks

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from shop.audit.models import AuditEntry
 
@@ -65,10 +66,10 @@ class Event:
 
 def events_after(connection: Connection, position: int, limit: int) -> Sequence[Event]:
     """The next events by position. Positions are dense, so nothing can appear behind a cursor."""
-    rows: Sequence[Row[tuple[object, ...]]] = connection.execute(
+    rows = connection.execute(
         select(*_COLUMNS)
         .where(AuditEntry.position > position)
         .order_by(AuditEntry.position)
         .limit(limit)
     ).all()
-    return [Event(*row) for row in rows]  # type: ignore[arg-type]
+    return [Event(*cast(tuple[Any, ...], row)) for row in rows]

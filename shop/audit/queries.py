@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from shop.audit.models import AuditEntry, AuditHead, AuditSink
 
 
-def backlog(sinks: Sequence[str]) -> Select[tuple[int]]:
+def backlog(sinks: Sequence[str]) -> Select[int]:
     """How many entries the slowest of these sinks has not acknowledged; pending ones count."""
     pending = select(func.count()).where(AuditEntry.position.is_(None)).scalar_subquery()
     head = select(func.coalesce(func.max(AuditHead.position), 0)).scalar_subquery()
@@ -22,7 +22,7 @@ def backlog(sinks: Sequence[str]) -> Select[tuple[int]]:
     return select(pending + (head - slowest if sinks else 0))
 
 
-def changes_between(start: datetime, end: datetime) -> Select[tuple[str, str, int]]:
+def changes_between(start: datetime, end: datetime) -> Select[str, str, int]:
     """How many changes each table had in [start, end), by action."""
     return (
         select(AuditEntry.table_name, AuditEntry.action, func.count())
@@ -32,7 +32,7 @@ def changes_between(start: datetime, end: datetime) -> Select[tuple[str, str, in
     )
 
 
-def stamped() -> Select[tuple[int, int, int]]:
+def stamped() -> Select[int, int, int]:
     """Head, highest position and number of positions: three equal numbers in a sound log."""
     head = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
     return select(

@@ -48,7 +48,7 @@ def variants_of(product_ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def for_change(product_id: int) -> Select[tuple[Product]]:
+def for_change(product_id: int) -> Select[Product]:
     """A product under a lock, as it is now, with what it owns."""
     return (
         select(Product)
@@ -59,6 +59,6 @@ def for_change(product_id: int) -> Select[tuple[Product]]:
     )
 
 
-def slug_taken(slug: str) -> Select[tuple[int]]:
+def slug_taken(slug: str) -> Select[int]:
     """The product that has this slug."""
     return select(Product.id).where(Product.slug == slug)

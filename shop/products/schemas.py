@@ -13,7 +13,7 @@ from shop.web.fields import Attributes, Choice, Code, Integer, Line, Money, Stri
 from shop.web.pagination import PageQuery
 
 # With a letter in it, so that it is never taken for an id.
-_SLUG = r"^[a-z0-9-]*[a-z][a-z0-9-]*$"
+_SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
 _SKU = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _MOST_VARIANTS = 100
 _MOST_STOCK = 10**9

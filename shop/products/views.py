@@ -63,17 +63,17 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
     product = operations.create_product(db.session(), data)
-    location = url_for("products.get_product", id_or_slug=product.id)
+    location = url_for("products.get_product", id=product.id)
     return answer(product_out(product), 201, version=product.version, location=location)
 
 
-@products.get("/products/<id_or_slug>")
+@products.get("/products/<id>")
 @products.allow(*EVERYONE)
 @products.response(200, ProductOut, headers=ETAG)
 @products.refuses(404)
-def get_product(id_or_slug: str) -> Response:
+def get_product(id: str) -> Response:
     """Read one product, by its id or its slug."""
-    row = db.session.execute(queries.shown(_key(id_or_slug))).first()
+    row = db.session.execute(queries.shown(_key(id))).first()
     if row is None or not (row.status == "active" or current_caller().is_employee):
         raise NotFound("There is no such product.")
     return answer(_with_variants([row])[0], version=row.version)
@@ -86,30 +86,30 @@ def _key(id_or_slug: str) -> int | str:
     return id_or_slug
 
 
-@products.patch("/products/<id:product_id>")
+@products.patch("/products/<id:id>")
 @products.allow(*EMPLOYEES)
 @products.body(ProductPatch)
 @products.response(200, ProductOut, headers=ETAG)
 @products.versioned
 @products.refuses(404, 409)
 @transactional
-def change_product(changes: dict[str, Any], product_id: int) -> Response:
+def change_product(changes: dict[str, Any], id: int) -> Response:
     """Change a product's own fields. Needs `If-Match`."""
-    product = operations.find_for_change(db.session(), product_id)
+    product = operations.find_for_change(db.session(), id)
     check_version(product.version, required=True)
     operations.change_product(db.session(), product, changes)
     return answer(product_out(product), version=product.version)
 
 
-@products.delete("/products/<id:product_id>")
+@products.delete("/products/<id:id>")
 @products.allow(*EMPLOYEES)
 @products.response(204)
 @products.versioned
 @products.refuses(404)
 @transactional
-def delete_product(product_id: int) -> Response:
+def delete_product(id: int) -> Response:
     """Delete a product with its variants. Needs `If-Match`."""
-    product = operations.find_for_change(db.session(), product_id)
+    product = operations.find_for_change(db.session(), id)
     check_version(product.version, required=True)
     operations.delete_product(db.session(), product)
     return Response(status=204)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import ClassVar
 
 from sqlalchemy import Boolean, CheckConstraint, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -24,7 +25,7 @@ class User(Audited, Base):
     )
     audit_noun = "user"
     audit_secret = frozenset({"password_hash"})
-    audit_masked = {"email": mask_email}
+    audit_masked: ClassVar = {"email": mask_email}
 
     id: Mapped[Id]
     email: Mapped[str] = mapped_column(String(254), unique=True)

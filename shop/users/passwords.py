@@ -18,6 +18,7 @@ def hash_password(password: str) -> str:
 def verify_password(password_hash: str | None, password: str) -> bool:
     """Whether the password is the one behind the hash; None takes as long and is never right."""
     try:
-        return _hasher.verify(password_hash or _NOBODYS_HASH, password) and bool(password_hash)
+        _hasher.verify(password_hash or _NOBODYS_HASH, password)
     except (VerificationError, InvalidHashError):
         return False
+    return password_hash is not None

@@ -19,8 +19,9 @@ _TAG_VERSION = re.compile(r'(?:W/)?"(\d{1,18})(?:-[0-9a-f]*)?"\Z', re.ASCII)
 class OrjsonProvider(JSONProvider):
     """orjson for everything that Flask itself turns into JSON or reads from it."""
 
-    def dumps(self, obj: Any, **_kwargs: Any) -> str:
-        return orjson.dumps(obj, option=_OPTIONS).decode()
+    def dumps(self, obj: Any, *, indent: int | None = None, **_kwargs: Any) -> str:
+        option = _OPTIONS | orjson.OPT_INDENT_2 if indent else _OPTIONS
+        return orjson.dumps(obj, option=option).decode()
 
     def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
         return orjson.loads(s)

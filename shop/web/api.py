@@ -116,7 +116,9 @@ class Blueprint(flask_smorest.Blueprint):
 
     def query(self, schema: type[Schema]) -> Callable[[View], View]:
         """Take query parameters of this shape, as keyword arguments."""
-        return cast(Callable[[View], View], self.arguments(schema, location="query", as_kwargs=True))
+        return cast(
+            Callable[[View], View], self.arguments(schema, location="query", as_kwargs=True)
+        )
 
     def refuses(self, *statuses: int) -> Callable[[View], View]:
         """Document the problems that the operation may answer with besides the usual ones."""

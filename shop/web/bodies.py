@@ -26,7 +26,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(raw: bytes) -> Any:
-    """Parse strict JSON (RFC 8259, UTF-8, no duplicate keys, at most 1,024 levels deep).
+    """Parse strict JSON (RFC 8259, UTF-8, no duplicate keys, some hundred levels deep).
 
     Raises:
         Malformed: it is not that.
@@ -38,7 +38,7 @@ def read_json(raw: bytes) -> Any:
         json.loads(raw, object_pairs_hook=_unique, parse_int=len)
     except _DuplicateKey as error:
         raise Malformed("The body has the same key twice in one object.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed("The body is not valid JSON in UTF-8.") from error
     return value
 

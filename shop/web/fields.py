@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import current_app
-from marshmallow import RAISE, Schema, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 #: What MariaDB's BIGINT and SQLite's INTEGER hold, less nothing: 2^63 - 1.
 LARGEST_ID = 2**63 - 1
@@ -15,9 +15,13 @@ LARGEST_ID = 2**63 - 1
 LARGEST_AMOUNT = 10**12
 
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z", re.ASCII)
-# C0 controls other than tab and line feed, DEL, and surrogates never make sense in a text.
-_TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]*$"
-_LINE = r"^[^\x00-\x1f\x7f\ud800-\udfff]*[^\x00-\x20\x7f\ud800-\udfff][^\x00-\x1f\x7f\ud800-\udfff]*$"
+# C0 controls other than tab and line feed, and DEL, never make sense in a text. (Surrogates do not
+# get past the JSON parser.) In each pattern neighbouring repetitions have no character in common:
+# matching takes one pass, however long and hostile the text is.
+_TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+_BLANK = r"\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_BREAK = r"\x00-\x1f\x7f\x85\u2028\u2029"
+_LINE = rf"^[ {_BLANK}]*[^ {_BLANK}{_BREAK}][^{_BREAK}]*$"
 
 
 class StrictSchema(Schema):
@@ -51,46 +55,61 @@ class QueryInteger(fields.Integer):
         return int(value)
 
 
-class Text(fields.String):
+class Form(validate.Validator):
+    """A text of some length, all of which is of one form. Longer ones are not looked at.
+
+    apispec documents a validator with these attributes as minLength, maxLength and pattern.
+    """
+
+    equal = None
+
+    def __init__(self, pattern: str, shortest: int, longest: int) -> None:
+        self.regex = re.compile(pattern)
+        self.min, self.max = shortest, longest
+
+    def __call__(self, value: str) -> str:
+        if not self.min <= len(value) <= self.max:
+            raise ValidationError(f"Length must be between {self.min} and {self.max}.")
+        # Not `match`: its `$` would let a line feed follow.
+        if not self.regex.fullmatch(value):
+            raise ValidationError("Not of this form, or with characters that cannot be here.")
+        return value
+
+
+class Code(fields.String):
+    """A code: `pattern` decides, nothing is dropped or folded.
+
+    Use patterns in which neighbouring repetitions have no character in common.
+    """
+
+    def __init__(self, pattern: str, longest: int, *, shortest: int = 1, **kwargs: Any) -> None:
+        super().__init__(validate=Form(pattern, shortest, longest), **kwargs)
+
+
+class Text(Code):
     """Text of several lines, without control characters; surrounding space is dropped."""
 
-    pattern = _TEXT
+    def __init__(self, longest: int, **kwargs: Any) -> None:
+        super().__init__(_TEXT, longest, shortest=0, **kwargs)
 
-    def __init__(self, longest: int, shortest: int = 0, **kwargs: Any) -> None:
-        rules = [
-            validate.Length(shortest, longest),
-            validate.Regexp(self.pattern, error="Has characters that a text cannot have."),
-        ]
-        super().__init__(validate=rules, **kwargs)
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise self.make_error("invalid")
-        return value.strip()
+    def deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        # After the rules: what the document calls too long stays too long.
+        value = super().deserialize(*args, **kwargs)
+        return value.strip() if isinstance(value, str) else value
 
 
 class Line(Text):
     """Text of one line with something visible in it."""
 
-    pattern = _LINE
+    def __init__(self, longest: int, **kwargs: Any) -> None:
+        Code.__init__(self, _LINE, longest, **kwargs)
+
+
+class Secret(Code):
+    """A password or the like: taken as it is, space and all; no NUL, which C would end at."""
 
     def __init__(self, longest: int, **kwargs: Any) -> None:
-        super().__init__(longest, 1, **kwargs)
-
-
-class Secret(fields.String):
-    """A password or the like: taken as it is, space and all."""
-
-    def __init__(self, longest: int, **kwargs: Any) -> None:
-        super().__init__(validate=validate.Length(1, longest), **kwargs)
-
-
-class Code(fields.String):
-    """A code: `pattern` decides, nothing is dropped or folded."""
-
-    def __init__(self, pattern: str, longest: int, **kwargs: Any) -> None:
-        rules = [validate.Length(1, longest), validate.Regexp(pattern, error="Not of this form.")]
-        super().__init__(validate=rules, **kwargs)
+        super().__init__(r"^[^\x00]*$", longest, **kwargs)
 
 
 class Choice(fields.String):
@@ -103,7 +122,7 @@ class Choice(fields.String):
 class Currency(fields.String):
     """The shop's currency (ISO 4217); any other is refused."""
 
-    default_error_messages = {"other": "This shop sells in {currency}."}
+    default_error_messages = {"other": "This shop sells in {currency}."}  # noqa: RUF012
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         currency: str = current_app.config["CURRENCY"]
@@ -122,15 +141,30 @@ class Money(StrictSchema):
 class Attributes(fields.Dict):
     """Up to 50 named texts, such as `{"material": "oak"}`."""
 
+    most = 50
+    names = Form(r"^[a-z][a-z0-9_]*$", 1, 40)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            keys=Code(r"^[a-z][a-z0-9_]*$", 40),
-            values=Text(200),
-            validate=validate.Length(max=50),
-            **kwargs,
-        )
+        super().__init__(keys=fields.String(validate=self.names), values=Text(200), **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, Mapping) and len(value) > self.most:
+            raise ValidationError(f"At most {self.most} of them.")
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            # marshmallow sets apart what is wrong with a name and with its text.
+            flat = {name: sum(parts.values(), []) for name, parts in error.messages.items()}
+            raise ValidationError(flat) from error
 
 
-def document_currency(field: fields.Field[Any], **_kwargs: Any) -> Mapping[str, Any]:
-    """For apispec: the one value that a currency field takes."""
-    return {"enum": [current_app.config["CURRENCY"]]} if isinstance(field, Currency) else {}
+def document(field: fields.Field[Any]) -> Mapping[str, Any]:
+    """For apispec: what it cannot see by itself."""
+    if isinstance(field, Currency):
+        return {"enum": [current_app.config["CURRENCY"]]}
+    if isinstance(field, Attributes):
+        names = {"pattern": field.names.regex.pattern, "maxLength": field.names.max}
+        return {"maxProperties": field.most, "propertyNames": names}
+    return {}

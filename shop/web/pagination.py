@@ -66,7 +66,7 @@ def page(
     key: Callable[[Any], Key],
     shape: Callable[[Sequence[Any]], list[dict[str, Any]]],
 ) -> Response:
-    """Answer with one page. `rows` holds up to `limit + 1` rows: the extra one says there is more."""
+    """Answer with one page. `rows` holds up to `limit + 1` rows: one more says there is more."""
     shown = rows[:limit]
     following = encode_cursor(scope, key(shown[-1])) if len(rows) > limit else None
     headers = {}
@@ -74,4 +74,3 @@ def page(
         query = urlencode({**request.args.to_dict(), "cursor": following})
         headers["Link"] = f'<{request.path}?{query}>; rel="next"'
     return answer({"items": shape(shown), "next_cursor": following}, headers=headers)
-

@@ -1,0 +1,158 @@
+"""`python -m bench`: the whole benchmark, a Markdown report on standard output.
+
+It starts servers of its own and ends them again. Exit code 1 when a request failed, never because
+a figure is low: figures belong to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import drain, duel, lag, memory, report, stage
+from bench.ceiling import ceiling
+from tests.servers import MariaDB, Mosquitto
+
+SECTIONS = ("list", "item", "create", "lag", "drain", "memory")
+_KINDS = SECTIONS[:3]
+_RATE = 200.0
+
+
+class Bench:
+    """One run: what was asked for, and what went wrong."""
+
+    def __init__(self, sections: tuple[str, ...], quick: bool) -> None:
+        self.sections = sections
+        self.kinds = [kind for kind in _KINDS if kind in sections]
+        self.products = 2000 if quick else 10_000
+        self.rounds = 2 if quick else 4
+        self.seconds = 1.5 if quick else 4.0
+        self.drain_seconds = 1.5 if quick else 4.0
+        self.lag_seconds = 5.0 if quick else 20.0
+        self.errors: list[str] = []
+        self.memories: list[memory.Memory] = []
+
+    def run(self, folder: Path) -> None:
+        """All sections, each printed when it is done."""
+        database, broker = stage.make_database(folder)
+        with database, broker:
+            shop = stage.Shop(folder / "var", database.create_database(stage.DATABASE), broker.url)
+            self._introduce(database, shop)
+            if "drain" in self.sections:
+                turns = 1 if self.products < 10_000 else 2
+                found = drain.measure(shop, database, broker, turns, self.drain_seconds)
+                self._print("Drain rate, MariaDB and Mosquitto", report.of_drain(found))
+            stage.skip_backlog(shop, database)
+            self._measure_requests(shop, database, broker, folder)
+        if self.kinds or "memory" in self.sections:
+            self._measure_sqlite(folder)
+        if "memory" in self.sections:
+            self._print("Memory after the work above", report.of_memory(self.memories))
+
+    def _introduce(self, database: MariaDB, shop: stage.Shop) -> None:
+        _say(f"Making {self.products} products")
+        shop.fill(self.products)
+        when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        print(f"`python -m bench{' '.join(['', *sys.argv[1:]])}`, {when}\n")
+        print(f"{stage.versions(database)}; {platform.system()}, {os.cpu_count()} processors\n")
+        small, large = ceiling(1500, 1.0), ceiling(20_000, 1.0)
+        print(
+            "Servers, database, broker and load generator share these processors; the generator"
+            ' takes as much from the shop as from the twin (column "generator\'s core": shop /'
+            f" twin). Alone against a server that only answers it reaches {small:.0f} requests/s"
+            f" with answers of 1.5 kB, {large:.0f} with 20 kB. 16 keep-alive connections, 2"
+            " workers of 4 threads on either side."
+        )
+
+    def _measure_requests(
+        self, shop: stage.Shop, database: MariaDB, broker: Mosquitto, folder: Path
+    ) -> None:
+        with shop.server() as ours:
+            if self.kinds:
+                with stage.twin(database, folder) as theirs:
+                    self._duel((ours.port, theirs.port), database)
+            if "lag" in self.sections:
+                _say("Event lag")
+                lags = lag.measure(ours.port, broker.port, _RATE, self.lag_seconds)
+                self.errors += lags.writing.errors
+                self._print("Event lag, MariaDB and Mosquitto", report.of_lag(lags))
+            if "memory" in self.sections:
+                self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
+
+    def _duel(self, ports: tuple[int, int], database: MariaDB) -> None:
+        duels = []
+        for kind in self.kinds:
+            _say(f"Shop against twin: {kind}")
+            duels.append(duel.fight(kind, ports, database, self.rounds, self.seconds))
+            self.errors += duels[-1].shop.errors + duels[-1].twin.errors
+        text = report.of_duels(duels)
+        notes = [
+            f"Ratio: median of {self.rounds} rounds of {self.seconds:g} s in turns.",
+            "The shop signs its caller in, checks what it is given, audits and publishes each"
+            " change (a new product: three events); the twin does none of that.",
+        ]
+        if "create" in self.kinds:
+            left = ", ".join(map(str, duels[-1].left))
+            notes.append(f"Events not yet published when a round of new products ended: {left}.")
+        self._print("Shop against twin, MariaDB", text + "\n\n" + " ".join(notes))
+
+    def _measure_sqlite(self, folder: Path) -> None:
+        _say("The shop on SQLite")
+        file = folder / "sqlite" / "shop.db"
+        shop = stage.Shop(file.parent, f"sqlite:///{file}")
+        shop.fill(self.products // 10)
+        with shop.server() as server:
+            # The demo's events go out first; there are few.
+            time.sleep(1.0 if not self.kinds else self.products / 2000)
+            sides = {kind: duel.alone(kind, server.port, self.seconds) for kind in self.kinds}
+            if "memory" in self.sections:
+                self._remember("shop, scheduler and drain (SQLite)", server)
+        self.errors += [error for side in sides.values() for error in side.errors]
+        if sides:
+            title = "The shop on SQLite with its embedded broker"
+            self._print(title, report.of_sides(sides))
+
+    def _remember(self, what: str, server: stage.Gunicorn) -> None:
+        if not self.kinds:
+            for _ in range(200):
+                stage.call(server.port, "GET", "/api/v1/products?limit=20")
+        self.memories += memory.of_server(what, server)
+
+    @staticmethod
+    def _print(title: str, text: str) -> None:
+        print(f"\n### {title}\n\n{text}", flush=True)
+
+
+def _say(text: str) -> None:
+    print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+def _arguments() -> tuple[tuple[str, ...], bool]:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short rounds: does it work at all?")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="some of: %(default)s")
+    given = parser.parse_args()
+    sections = tuple(given.only.split(","))
+    if unknown := set(sections) - set(SECTIONS):
+        parser.error(f"--only does not know {', '.join(sorted(unknown))}")
+    return sections, given.quick
+
+
+def main() -> int:
+    """Run it; 1 when requests failed."""
+    bench = Bench(*_arguments())
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        bench.run(Path(folder))
+    for error in bench.errors[:5]:
+        print(f"\nERROR: {error}", file=sys.stderr)
+    return 1 if bench.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The report: Markdown for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.drain import Drain
+    from bench.duel import Duel, Side
+    from bench.lag import Lag
+    from bench.memory import Memory
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The nearest-rank percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part / 100))]
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; every column but the first is set to the right."""
+    rule = ["---", *["---:"] * (len(headers) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headers, rule, *rows))
+
+
+def verdict(reached: bool, target: str) -> str:
+    """A target and whether it was reached."""
+    return f"{target} {'reached' if reached else 'MISSED'}"
+
+
+def of_duels(duels: Sequence[Duel]) -> str:
+    """Shop against twin."""
+    from bench.duel import NAMES, TARGETS
+
+    headers = (
+        "request", "shop /s", "twin /s", "ratio (min-max)", "target", "shop p50 / p99 ms",
+        "twin p50 / p99 ms", "n shop / twin", "errors", "generator's core",
+    )  # fmt: skip
+    rows = []
+    for duel in duels:
+        ratios = sorted(duel.ratios)
+        ratio = percentile(ratios, 50) if len(ratios) % 2 else _middle(ratios)
+        target = TARGETS[duel.kind]
+        rows.append(
+            (
+                NAMES[duel.kind],
+                f"{duel.shop.rate:.0f}",
+                f"{duel.twin.rate:.0f}",
+                f"{ratio:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})",
+                verdict(ratio >= target, f"≥ {target}"),
+                duel.shop.percentiles(),
+                duel.twin.percentiles(),
+                f"{len(duel.shop.latencies)} / {len(duel.twin.latencies)}",
+                f"{len(duel.shop.errors)} / {len(duel.twin.errors)}",
+                f"{duel.shop.processor:.0%} / {duel.twin.processor:.0%}",
+            )
+        )
+    return table(headers, rows)
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return (ordered[half - 1] + ordered[half]) / 2
+
+
+def of_sides(sides: dict[str, Side]) -> str:
+    """The shop on SQLite, plainly."""
+    from bench.duel import NAMES
+
+    rows = [
+        (
+            NAMES[kind],
+            f"{side.rate:.0f}",
+            side.percentiles(),
+            str(len(side.latencies)),
+            str(len(side.errors)),
+        )
+        for kind, side in sides.items()
+    ]
+    return table(("request", "shop /s", "p50 / p99 ms", "n", "errors"), rows)
+
+
+def of_lag(lag: Lag) -> str:
+    """Event lag."""
+    from bench.lag import TARGET_P50, TARGET_P99
+
+    p50, p99 = percentile(lag.values, 50), percentile(lag.values, 99)
+    writes = lag.writing.latencies
+    row = (
+        f"commit to subscriber at {lag.wanted:.0f} writes/s",
+        f"{lag.writing.rate:.0f}",
+        f"{p50:.1f}",
+        verdict(p50 <= TARGET_P50, f"≤ {TARGET_P50:.0f}"),
+        f"{p99:.1f}",
+        verdict(p99 <= TARGET_P99, f"≤ {TARGET_P99:.0f}"),
+        f"{max(lag.values):.0f}",
+        str(len(lag.values)),
+        f"{percentile(writes, 50):.1f} / {percentile(writes, 99):.1f}",
+        str(len(lag.writing.errors)),
+    )
+    headers = (
+        "lag", "writes/s done", "p50 ms", "target", "p99 ms", "target", "max ms", "n events",
+        "write p50 / p99 ms", "errors",
+    )  # fmt: skip
+    return table(headers, [row])
+
+
+def of_drain(drain: Drain) -> str:
+    """Drain rate."""
+    rates = ", ".join(f"{rate:.0f}" for rate in drain.shop)
+    plain = ", ".join(f"{rate:.0f}" for rate in drain.plain)
+    row = ("out of the demo's backlog", rates, plain, f"{drain.ratio:.2f}", str(drain.events))
+    return table(("drain", "events/s", "plain paho QoS 1 /s", "ratio", "n events"), [row])
+
+
+def of_memory(memories: Sequence[Memory]) -> str:
+    """Memory."""
+    rows = [
+        (memory.what, str(memory.processes), f"{memory.resident:.0f}", f"{memory.unique:.0f}")
+        for memory in memories
+    ]
+    return table(("server", "processes", "resident MiB (sum)", "unique MiB (sum)"), rows)

@@ -1,0 +1,171 @@
+"""The twin: the least code that answers the same requests from the same tables.
+
+It is the honest limit of Flask on PyMySQL: no ORM, no audit, no sign-in, hardly any validation.
+Nothing in it is slower than it has to be.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pymysql
+from flask import Flask, Response, abort, request
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+_PRODUCT = "id, name, slug, description, status, attributes, version, created_at, updated_at"
+_VARIANT = (
+    "v.product_id, v.id, v.sku, v.name, v.price_amount, v.currency, v.attributes, s.on_hand,"
+    " v.version FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
+)
+_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+
+app = Flask("twin", static_folder=None)
+_local = threading.local()
+
+
+def _connection() -> Connection[Cursor]:
+    """The one connection of this thread; reads commit by themselves."""
+    if not hasattr(_local, "connection"):
+        _local.connection = pymysql.connect(
+            host="127.0.0.1",
+            port=int(os.environ["TWIN_PORT"]),
+            user="root",
+            database=os.environ["TWIN_DATABASE"],
+            charset="utf8mb4",
+            autocommit=True,
+        )
+    found: Connection[Cursor] = _local.connection
+    return found
+
+
+def _rows(sql: str, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+    with _connection().cursor() as cursor:
+        cursor.execute(sql, values)
+        return cursor.fetchall()
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body, option=_OPTIONS), status, mimetype="application/json")
+
+
+def _shown(products: tuple[tuple[Any, ...], ...]) -> list[dict[str, Any]]:
+    """The products with their variants, in the shape of the shop's answers."""
+    ids = tuple(product[0] for product in products)
+    marks = ", ".join(["%s"] * len(ids))
+    owned: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    found = _rows(f"SELECT {_VARIANT} WHERE v.product_id IN ({marks}) ORDER BY v.id", ids)
+    for product_id, id_, sku, name, amount, currency, attributes, on_hand, version in found:
+        owned[product_id].append(
+            {
+                "id": id_,
+                "sku": sku,
+                "name": name,
+                "price": {"amount": amount, "currency": currency},
+                # The column holds JSON text, which goes out as it is.
+                "attributes": orjson.Fragment(attributes),
+                "available": on_hand,
+                "version": version,
+            }
+        )
+    return [_product(product, owned[product[0]]) for product in products]
+
+
+def _product(product: tuple[Any, ...], variants: list[dict[str, Any]]) -> dict[str, Any]:
+    id_, name, slug, description, status, attributes, version, created_at, updated_at = product
+    return {
+        "id": id_,
+        "name": name,
+        "slug": slug,
+        "description": description,
+        "status": status,
+        "attributes": orjson.Fragment(attributes),
+        "price_from": min((v["price"] for v in variants), key=lambda price: price["amount"]),
+        "variants": variants,
+        "version": version,
+        "created_at": created_at,
+        "updated_at": updated_at,
+    }
+
+
+@app.get("/api/v1/products")
+def list_products() -> Response:
+    """Active products, newest first, after the keyset `cursor`."""
+    limit = int(request.args.get("limit", "20"))
+    before = request.args.get("cursor")
+    after = "" if before is None else "AND id < %s"
+    values = (limit + 1,) if before is None else (int(before), limit + 1)
+    rows = _rows(
+        f"SELECT {_PRODUCT} FROM products WHERE status = 'active' {after}"
+        " ORDER BY id DESC LIMIT %s",
+        values,
+    )
+    shown = rows[:limit]
+    following = str(shown[-1][0]) if len(rows) > limit else None
+    return _json({"items": _shown(shown) if shown else [], "next_cursor": following})
+
+
+@app.get("/api/v1/products/<int:product_id>")
+def get_product(product_id: int) -> Response:
+    """One product."""
+    rows = _rows(f"SELECT {_PRODUCT} FROM products WHERE id = %s", (product_id,))
+    if not rows or rows[0][4] != "active":
+        abort(404)
+    return _json(_shown(rows)[0])
+
+
+@app.post("/api/v1/products")
+def create_product() -> Response:
+    """A product with one variant and its stock, in one transaction."""
+    data = orjson.loads(request.get_data())
+    now = datetime.now(UTC).replace(tzinfo=None)
+    (variant,) = data["variants"]
+    slug = data["name"].lower().replace(" ", "-")
+    attributes = orjson.dumps(data["attributes"]).decode()
+    product = (data["name"], slug, data["description"], "active", attributes, 1, now, now)
+    price, stock = variant["price"], variant["stock"]
+    stored = (variant["sku"], variant["name"], price["amount"], price["currency"], "{}", 1)
+    product_id, variant_id = _insert(product, stored, stock)
+    shown = {
+        "id": variant_id,
+        "sku": variant["sku"],
+        "name": variant["name"],
+        "price": price,
+        "attributes": {},
+        "available": stock,
+        "version": 1,
+    }
+    return _json(_product((product_id, *product), [shown]), 201)
+
+
+def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> tuple[int, int]:
+    connection = _connection()
+    connection.begin()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO products (name, slug, description, status, attributes, version,"
+                " created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                product,
+            )
+            product_id = cursor.lastrowid
+            cursor.execute(
+                "INSERT INTO variants (product_id, sku, name, price_amount, currency, attributes,"
+                " version) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                (product_id, *variant),
+            )
+            variant_id = cursor.lastrowid
+            cursor.execute(
+                "INSERT INTO stock_levels (variant_id, on_hand, version) VALUES (%s, %s, 1)",
+                (variant_id, stock),
+            )
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return product_id, variant_id

@@ -1,0 +1,1 @@
+"""The shop as real processes, some of which are killed."""

@@ -1,0 +1,134 @@
+"""Four workers share one plan: each planned time runs exactly once, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from shop.jobs.slots import slot_name, slot_time
+from tests.chaos.history import connected, tell, wait_until
+from tests.running import RunningShop
+from tests.servers import MariaDB
+
+TICKING = "tests.chaos.wsgi_ticking:app"
+LEASE_SECONDS = 2
+
+pytestmark = pytest.mark.xdist_group("chaos")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Which engine, for how long, and whether workers are killed."""
+
+    engine: str
+    seconds: float
+    kills: bool
+
+
+_FULL = [pytest.mark.full, pytest.mark.timeout(600)]
+CASES = [
+    pytest.param(Case("sqlite", 10, kills=False), id="sqlite-quick"),
+    pytest.param(Case("mariadb", 10, kills=True), id="mariadb-kills-quick"),
+    pytest.param(Case("sqlite", 120, kills=False), id="sqlite-full", marks=_FULL),
+    pytest.param(Case("sqlite", 120, kills=True), id="sqlite-kills-full", marks=_FULL),
+    pytest.param(Case("mariadb", 120, kills=False), id="mariadb-full", marks=_FULL),
+    pytest.param(Case("mariadb", 120, kills=True), id="mariadb-kills-full", marks=_FULL),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_four_workers_run_each_planned_time_exactly_once_even_when_some_are_killed(
+    case: Case, tmp_path: Path, request: Any
+) -> None:
+    seed = secrets.randbits(32)
+    tell(f"seed {seed}")
+    url = _database(case.engine, tmp_path, request, seed)
+    with _ticking_shop(tmp_path / "shop", url) as shop:
+        kills = _let_it_tick(shop, case, random.Random(seed))
+        # A killed worker's run is taken over when it has been silent for two leases.
+        _wait_for_an_idle_moment(url, 4 * LEASE_SECONDS + 20)
+    slots = _check_slots(url)
+    assert len(slots) >= case.seconds - 2, f"only {len(slots)} slots in {case.seconds} s"
+    tell(f"{case.engine}: {len(slots)} slots, {kills} killed workers, {_attempts(url)} attempts")
+
+
+def _database(engine: str, folder: Path, request: Any, seed: int) -> str:
+    if engine == "sqlite":
+        return f"sqlite:///{folder / 'shop.db'}"
+    server: MariaDB = request.getfixturevalue("mariadb")
+    return server.create_database(f"slots{seed}")
+
+
+def _ticking_shop(folder: Path, url: str) -> RunningShop:
+    """A migrated shop with the table that its extra job writes to."""
+    shop = RunningShop(
+        folder, url, None, workers=4, wsgi=TICKING, sinks="none", lease_seconds=LEASE_SECONDS
+    )
+    folder.mkdir()
+    shop.prepare()
+    with connected(url) as connection, connection.begin():
+        connection.execute(text("CREATE TABLE ticks (slot VARCHAR(20), pid INTEGER)"))
+    return shop
+
+
+def _let_it_tick(shop: RunningShop, case: Case, chance: random.Random) -> int:
+    """Wait, and kill a worker now and then; answers how many were killed."""
+    kills, ending = 0, time.monotonic() + case.seconds
+    while (left := ending - time.monotonic()) > 0:
+        time.sleep(min(left, chance.uniform(2, 3)))
+        if case.kills:
+            kills += shop.kill_worker(chance) is not None
+    return kills
+
+
+def _wait_for_an_idle_moment(url: str, seconds: float) -> None:
+    """Wait until every slot that is older than the take-over time has ended."""
+    moment = text("SELECT MAX(slot) FROM job_runs WHERE job = 'tick'")
+    with connected(url) as connection:
+        last = connection.execute(moment).scalar_one()
+    question = text("SELECT COUNT(*) FROM job_runs WHERE status = 'running' AND slot <= :last")
+
+    def have_ended() -> bool:
+        with connected(url) as connection:
+            return connection.execute(question, {"last": last}).scalar_one() == 0
+
+    wait_until("no run is left running", have_ended, seconds)
+
+
+def _check_slots(url: str) -> list[str]:
+    """Every second has one run that is done, and one effect; answers the slots."""
+    with connected(url) as connection:
+        runs = connection.execute(
+            text("SELECT slot, status, attempts, error FROM job_runs WHERE job = 'tick'")
+        ).all()
+        effects = Counter(connection.execute(text("SELECT slot FROM ticks")).scalars())
+    not_done = [tuple(run) for run in runs if run.status != "done"]
+    assert not not_done, f"not done: {not_done}"
+    slots = sorted(run.slot for run in runs)
+    first, last = slot_time(slots[0]), slot_time(slots[-1])
+    seconds = int((last - first).total_seconds()) + 1
+    planned = [slot_name(first + timedelta(seconds=n)) for n in range(seconds)]
+    assert slots == planned, f"missing: {sorted(set(planned) - set(slots))}"
+    assert effects == Counter(planned), f"differ: {effects - Counter(planned)}"
+    return slots
+
+
+def _attempts(url: str) -> int:
+    with connected(url) as connection:
+        return int(connection.execute(text("SELECT SUM(attempts) FROM job_runs")).scalar_one())
+
+
+def test_a_worker_that_is_about_to_claim_a_slot_still_ends_in_good_order(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    with _ticking_shop(tmp_path / "shop", url) as shop:
+        shop.slow_claims(0.5)
+        time.sleep(3)

@@ -1,0 +1,80 @@
+"""Leases: one holder at a time, by the database's clock."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, update
+
+from shop.db import database_ms, writing
+from shop.leases import Lease, LeaseRow
+
+
+def let_expire(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(update(LeaseRow).values(expires_ms=database_ms() - 1))
+
+
+def test_only_one_holder_has_the_lease(engine: Engine) -> None:
+    first, second = Lease(engine, "drain", 60), Lease(engine, "drain", 60)
+
+    assert first.acquire()
+    assert first.held
+    assert not second.acquire()
+    assert not second.held
+
+
+def test_a_released_lease_is_free_at_once_and_its_token_rises(engine: Engine) -> None:
+    first, second = Lease(engine, "drain", 60), Lease(engine, "drain", 60)
+    first.acquire()
+
+    first.release()
+
+    assert not first.held
+    assert second.acquire()
+    assert second.token == first.token + 1
+
+
+def test_a_holder_that_was_silent_too_long_is_fenced(engine: Engine) -> None:
+    old, new = Lease(engine, "drain", 60), Lease(engine, "drain", 60)
+    old.acquire()
+    let_expire(engine)
+    assert new.acquire()
+
+    with writing(engine) as connection:
+        assert not old.still_mine(connection)
+        assert new.still_mine(connection)
+    assert not old.renew()
+    assert not old.held
+
+
+def test_a_stale_holder_cannot_release_the_lease_of_its_successor(engine: Engine) -> None:
+    old, new = Lease(engine, "drain", 60), Lease(engine, "drain", 60)
+    old.acquire()
+    let_expire(engine)
+    new.acquire()
+
+    old.release()
+
+    assert new.renew()
+
+
+def test_renewing_extends_the_lease(engine: Engine) -> None:
+    lease = Lease(engine, "drain", 60)
+    lease.acquire()
+
+    assert lease.renew()
+
+    assert not Lease(engine, "drain", 60).acquire()
+    assert not lease.renewal_due
+
+
+def test_trust_ends_before_the_lease_does(engine: Engine) -> None:
+    lease = Lease(engine, "drain", 0)
+
+    lease.acquire()
+
+    assert not lease.held
+
+
+def test_leases_of_different_names_know_nothing_of_each_other(engine: Engine) -> None:
+    assert Lease(engine, "drain", 60).acquire()
+    assert Lease(engine, "mail", 60).acquire()

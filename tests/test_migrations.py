@@ -1,0 +1,197 @@
+"""Migrations: the models and the schema agree, up and down, on filled tables, after a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import flask_migrate
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from sqlalchemy import Engine, Table, func, inspect, select, text
+
+from config import Config
+from shop import create_app
+from shop.audit.models import AuditHead
+from shop.db import Base, writing
+from shop.serving import why_not_serve
+from tests import factories
+from tests.servers import MariaDB
+
+ROOT = Path(__file__).parent.parent
+FOLDER = str(ROOT / "migrations")
+
+
+@pytest.fixture
+def own(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Flask:
+    """A shop over a database of this test's own, not migrated yet."""
+    url = ""
+    if engine_name == "mariadb":
+        server: MariaDB = request.getfixturevalue("mariadb")
+        name = f"migrations_{tmp_path.name}"[:60].replace("[", "_").replace("]", "_")
+        server.drop_database(name)
+        url = server.create_database(name)
+    return create_app(Config(env="testing", var=tmp_path, database_url=url, sinks=()))
+
+
+def engine_of(app: Flask) -> Engine:
+    engine: Engine = app.extensions["shop"].engine
+    return engine
+
+
+def upgrade(app: Flask) -> None:
+    with app.app_context():
+        flask_migrate.upgrade(directory=FOLDER)
+
+
+def downgrade(app: Flask) -> None:
+    with app.app_context():
+        flask_migrate.downgrade(directory=FOLDER, revision="base")
+
+
+def counts(app: Flask) -> dict[str, int]:
+    with engine_of(app).connect() as connection:
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def fill(app: Flask, products: int) -> None:
+    runner = app.test_cli_runner()
+    result = runner.invoke(args=["shop", "demo", "--products", str(products), "--users", "50"])
+    assert result.exit_code == 0, result.output
+
+
+def test_models_and_schema_agree(app: Flask, engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        differences = compare_metadata(context, Base.metadata)
+
+    assert differences == []
+
+
+def test_there_is_one_head_and_one_base() -> None:
+    scripts = ScriptDirectory(FOLDER)
+
+    assert len(scripts.get_heads()) == 1
+    assert len(scripts.get_bases()) == 1
+
+
+def test_up_down_and_up_again_on_filled_tables(own: Flask) -> None:
+    upgrade(own)
+    fill(own, products=1000)
+    filled = counts(own)
+    assert filled["products"] == 1000
+    assert filled["audit_log"] == sum(
+        filled[name] for name in ("users", "products", "variants", "stock_levels")
+    )
+
+    upgrade(own)
+    assert counts(own) == filled, "an upgrade at head changes nothing"
+
+    downgrade(own)
+    left = set(inspect(engine_of(own)).get_table_names()) - {"sqlite_sequence"}
+    assert left == {"alembic_version"}
+
+    upgrade(own)
+    assert set(counts(own).values()) == {0, 1}
+    fill(own, products=50)
+    assert counts(own)["products"] == 50
+
+
+def test_a_half_done_upgrade_is_finished_by_the_next_one(own: Flask) -> None:
+    """MariaDB commits each statement of DDL by itself, so any prefix may be what is there."""
+    upgrade(own)
+    whole = schema(own)
+    for victim in reversed(Base.metadata.sorted_tables):
+        with writing(engine_of(own)) as connection:
+            connection.execute(text("DELETE FROM alembic_version"))
+        victim.drop(engine_of(own))
+        upgrade(own)
+        assert schema(own) == whole, victim.name
+    with engine_of(own).connect() as connection:
+        assert connection.execute(select(AuditHead.position)).scalars().all() == [0]
+
+
+def schema(app: Flask) -> dict[str, set[str]]:
+    found = inspect(engine_of(app))
+    return {
+        name: {column["name"] for column in found.get_columns(name)}
+        | {str(index["name"]) for index in found.get_indexes(name)}
+        for name in found.get_table_names()
+        if name != "sqlite_sequence"
+    }
+
+
+def test_a_killed_upgrade_can_be_run_again(own: Flask, tmp_path: Path) -> None:
+    config: Config = own.extensions["shop"].config
+    environment = {
+        "SHOP_ENV": "testing", "SHOP_VAR": str(config.var), "SHOP_DATABASE_URL": config.database,
+        "PATH": "/usr/bin:/bin",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    for wait in (0.9, 1.0, 1.1):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    upgrade(own)
+
+    assert set(counts(own).values()) == {0, 1}
+    factories.create_user(own)
+
+
+def test_ids_are_never_used_again(own: Flask) -> None:
+    upgrade(own)
+    first = factories.create_user(own).id
+    with writing(engine_of(own)) as connection:
+        connection.execute(text("DELETE FROM audit_log"))
+        connection.execute(text("DELETE FROM users"))
+
+    assert factories.create_user(own).id > first
+
+
+@pytest.mark.parametrize("engine_name", ["mariadb"])
+def test_every_text_column_is_utf8mb4_and_compares_exactly(app: Flask, engine: Engine) -> None:
+    columns = text(
+        "SELECT table_name, column_name, character_set_name, collation_name"
+        " FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL"
+        " AND table_name <> 'alembic_version'"
+    )
+    with engine.connect() as connection:
+        found = connection.execute(columns).all()
+
+    assert len(found) > 20
+    assert {(row[2], row[3]) for row in found} == {("utf8mb4", "utf8mb4_bin")}
+
+
+def test_tables_are_made_with_the_options_of_the_models(app: Flask) -> None:
+    tables: list[Table] = list(Base.metadata.sorted_tables)
+
+    assert all(table.kwargs["mysql_collate"] == "utf8mb4_bin" for table in tables)
+    assert all(table.kwargs["sqlite_autoincrement"] is True for table in tables)
+
+
+def test_a_database_that_is_not_migrated_is_not_served(own: Flask) -> None:
+    url = own.extensions["shop"].config.database
+
+    before = why_not_serve(url, Path(FOLDER))
+    upgrade(own)
+
+    assert before is not None
+    assert "flask db upgrade" in before
+    assert why_not_serve(url, Path(FOLDER)) is None
