@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from flask import current_app
+from flask.cli import with_appcontext
 from rich.progress import Progress
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -30,6 +31,7 @@ _BATCH = 250
 @click.option("--users", "n_users", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--seed", default=1, show_default=True, help="The same seed invents the same.")
 @click.option("--if-empty", is_flag=True, help="Do nothing when there are products already.")
+@with_appcontext
 def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
     """Fill the shop with an invented catalogue, audited like any other change."""
     there = db.session.execute(select(func.count(Product.id))).scalar_one()

@@ -20,10 +20,10 @@ from shop.products.schemas import (
     products_out,
 )
 from shop.web.answers import answer, check_version
-from shop.web.api import ETAG, LOCATION, Blueprint
+from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
-from shop.web.fields import LARGEST_ID
 from shop.web.pagination import decode_cursor, page
+from shop.web.requests import IdConverter
 
 products = Blueprint("products", __name__, description="The catalogue")
 
@@ -33,7 +33,8 @@ _SCOPE = "products:newest"
 @products.get("/products")
 @products.allow(*EVERYONE)
 @products.query(ProductQuery)
-@products.response(200, ProductPage, headers=ETAG)
+@products.response(200, ProductPage, headers=ETAG | LINK)
+@products.conditional
 def list_products(limit: int, cursor: str | None = None, status: str | None = None) -> Response:
     """List products, newest first.
 
@@ -70,6 +71,7 @@ def create_product(data: dict[str, Any]) -> Response:
 @products.get("/products/<id>")
 @products.allow(*EVERYONE)
 @products.response(200, ProductOut, headers=ETAG)
+@products.conditional
 @products.refuses(404)
 def get_product(id: str) -> Response:
     """Read one product, by its id or its slug."""
@@ -80,10 +82,11 @@ def get_product(id: str) -> Response:
 
 
 def _key(id_or_slug: str) -> int | str:
-    """An id when it is digits alone, which no slug is."""
-    if id_or_slug.isascii() and id_or_slug.isdigit() and int(id_or_slug) <= LARGEST_ID:
-        return int(id_or_slug)
-    return id_or_slug
+    """An id when it is spelt like one, which no slug is."""
+    try:
+        return IdConverter.read(id_or_slug)
+    except ValueError:
+        return id_or_slug
 
 
 @products.patch("/products/<id:id>")

@@ -7,6 +7,7 @@ import sys
 
 import click
 from email_validator import EmailNotValidError, validate_email
+from flask.cli import with_appcontext
 
 from shop import provenance
 from shop.db import db, transactional
@@ -22,6 +23,7 @@ _SHORTEST, _LONGEST = 8, 128
 @click.argument("email")
 @click.option("--force", is_flag=True, help="Make one even when an administrator exists.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@with_appcontext
 def create_admin(email: str, force: bool, password_stdin: bool) -> None:
     """Create the first administrator.
 

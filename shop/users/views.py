@@ -49,6 +49,7 @@ def login(credentials: dict[str, Any]) -> Response:
 @users.get("/users/me")
 @users.allow(*SIGNED_IN)
 @users.response(200, UserOut, headers=ETAG)
+@users.conditional
 def get_me() -> Response:
     """The account that is signed in."""
     user = db.session.get(User, current_caller().id)

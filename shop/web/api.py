@@ -5,21 +5,28 @@ from __future__ import annotations
 import functools
 import http
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, cast
 
 import flask_smorest
+from flask_smorest.spec.plugins import FlaskPlugin
 from flask_smorest.utils import prepare_response
 from marshmallow import Schema, fields
 
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, View, identify
-from shop.web.fields import document_currency
+from shop.web.fields import document
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import IdConverter, document_id
 
 BASE = "/api/v1"
-_REQUEST_ID = {"description": "Joins answer, logs and audit entries.", "schema": {"type": "string"}}
 ETAG = {"ETag": {"description": '`"<version>-<digest>"`', "schema": {"type": "string"}}}
+LINK = {
+    "Link": {
+        "description": '`rel="next"`: the next page, if there is one.',
+        "schema": {"type": "string"},
+    }
+}
 LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
 
 
@@ -41,10 +48,26 @@ class Problem(Schema):
     errors = fields.List(fields.Nested(FaultShape))
 
 
+class PathsOfOperations(FlaskPlugin):
+    """Path parameters belong to the operation: `/products/{id}` takes a slug for GET only."""
+
+    def path_helper(self, rule: Any, operations: Any, parameters: Any, **kwargs: Any) -> str:
+        path = cast(str, super().path_helper(rule, operations, parameters, **kwargs))
+        for operation in operations.values():
+            operation["parameters"] = deepcopy(parameters) + operation.get("parameters", [])
+        parameters.clear()
+        return path
+
+
 class Api(flask_smorest.Api):
     """flask-smorest with our problems and OpenAPI 3.1; its error handling is not used."""
 
     ERROR_SCHEMA = Problem
+    #: Each operation lists every status it answers with; there is no "default".
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _init_spec(self, **options: Any) -> None:
+        super()._init_spec(flask_plugin=PathsOfOperations(), **options)
 
     def _register_error_handlers(self) -> None:
         """`shop.web.problems` handles them."""
@@ -54,17 +77,21 @@ class Api(flask_smorest.Api):
             response = {"description": http.HTTPStatus(status).phrase, "schema": Problem}
             prepare_response(response, self.spec, CONTENT_TYPE)
             self.spec.components.response(http.HTTPStatus(status).name, response, lazy=True)
+        unchanged = {"description": "You have it already.", "headers": ETAG}
+        self.spec.components.response("NOT_MODIFIED", unchanged, lazy=True)
+
+    def _register_pagination_header(self) -> None:
+        """Pages are described by their own shapes."""
 
     def describe(self, app: Any) -> None:
         """Teach the document our field types, path ids and the access token."""
         self.register_converter(IdConverter, document_id)
-        converter = self.ma_plugin.converter
 
-        def currency(_self: Any, field: Any, **_kwargs: Any) -> Any:
+        def describe_field(_self: Any, field: Any, **_kwargs: Any) -> Any:
             with app.app_context():
-                return document_currency(field)
+                return document(field)
 
-        converter.add_attribute_function(currency)
+        self.ma_plugin.converter.add_attribute_function(describe_field)
         self.spec.components.security_scheme(
             "access_token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         )
@@ -92,16 +119,13 @@ class Blueprint(flask_smorest.Blueprint):
 
             token: list[dict[str, list[str]]] = [{"access_token": []}]
             security = [{}, *token] if ANONYMOUS in roles else token
-            refusals = {401: "UNAUTHORIZED", 503: "SERVICE_UNAVAILABLE"}
-            if set(roles) < {ANONYMOUS, "customer", "staff", "admin"} and len(roles) < 3:
-                refusals[403] = "FORBIDDEN"
+            refusals = [401, 500, 503]
+            if not {"customer", "staff", "admin"} <= set(roles):
+                refusals.append(403)
             documented = self.doc(
-                operationId=view.__name__,
-                security=security,
-                responses=refusals,
-                **{"x-roles": list(roles)},
+                operationId=view.__name__, security=security, **{"x-roles": list(roles)}
             )
-            return cast(View, documented(guarded))
+            return cast(View, documented(self.refuses(*refusals)(guarded)))
 
         return decorate
 
@@ -125,14 +149,29 @@ class Blueprint(flask_smorest.Blueprint):
         responses = {status: http.HTTPStatus(status).name for status in statuses}
         return cast(Callable[[View], View], self.doc(responses=responses))
 
+    def conditional(self, view: View) -> View:
+        """Document that the operation answers 304 to who has it already."""
+        described = _takes_header(
+            view, "If-None-Match", "The `ETag` of what you have: 304 if it is still so."
+        )
+        return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
+
     def versioned(self, view: View) -> View:
         """Document that the operation wants `If-Match`."""
-        header = {
-            "in": "header",
-            "name": "If-Match",
-            "required": True,
-            "description": 'The `ETag` of what you read, or a bare `"<version>"`, or `*`.',
-            "schema": {"type": "string"},
-        }
-        documented = self.doc(parameters=[header])(view)
-        return cast(View, self.refuses(412, 428)(documented))
+        about = 'The `ETag` of what you read, or a bare `"<version>"`, or `*`.'
+        return self.refuses(412, 428)(_takes_header(view, "If-Match", about, required=True))
+
+
+def _takes_header(view: View, name: str, about: str, *, required: bool = False) -> View:
+    @functools.wraps(view)
+    def described(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    # `doc(parameters=...)` would replace the parameters that are documented already.
+    known = deepcopy(getattr(view, "_apidoc", {}))
+    schema = {"type": "string"}
+    header = {"in": "header", "name": name, "description": about, "schema": schema}
+    arguments = known.setdefault("arguments", {})
+    arguments.setdefault("parameters", []).append(header | {"required": required})
+    vars(described)["_apidoc"] = known
+    return cast(View, described)

@@ -9,7 +9,7 @@ import orjson
 from flask import Request
 from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from shop.errors import Fault, Invalid, Malformed
 
@@ -43,6 +43,15 @@ def read_json(raw: bytes) -> Any:
     return value
 
 
+def _read(req: Request) -> bytes:
+    raw = req.get_data(cache=False)
+    # Werkzeug cuts a body whose length was not announced at the limit, without a word.
+    terminated = "wsgi.input_terminated" in req.environ
+    if terminated and len(raw) == req.max_content_length and req.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return raw
+
+
 class StrictParser(FlaskParser):
     """webargs, reading JSON with `read_json` and refusing repeated query parameters."""
 
@@ -52,7 +61,7 @@ class StrictParser(FlaskParser):
         charset = req.mimetype_params.get("charset", "utf-8").lower()
         if charset not in ("utf-8", "utf8"):
             raise UnsupportedMediaType("JSON is UTF-8.")
-        value = read_json(req.get_data(cache=False))
+        value = read_json(_read(req))
         if not isinstance(value, dict):
             raise Invalid("The body must be a JSON object.", faults=(Fault("", "Not an object."),))
         return value

@@ -151,12 +151,15 @@ class Attributes(fields.Dict):
         if isinstance(value, Mapping) and len(value) > self.most:
             raise ValidationError(f"At most {self.most} of them.")
         try:
-            return super()._deserialize(value, attr, data, **kwargs)
+            return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
         except ValidationError as error:
             if not isinstance(error.messages, dict):
                 raise
             # marshmallow sets apart what is wrong with a name and with its text.
-            flat = {name: sum(parts.values(), []) for name, parts in error.messages.items()}
+            flat = {
+                name: [message for part in parts.values() for message in part]
+                for name, parts in error.messages.items()
+            }
             raise ValidationError(flat) from error
 
 

@@ -50,6 +50,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Something that it needs is away. Send the same request again after `Retry-After`."),
 }  # fmt: skip
 
+#: A request can be wrong in a million places; whoever sent it reads the first ones.
+_MOST_FAULTS = 100
 _SLUG_OF_STATUS = {status: slug for slug, (status, _, _) in PROBLEMS.items()}
 pages = Blueprint("problems", __name__)
 
@@ -97,7 +99,7 @@ def _on_refusal(refusal: Refusal) -> Response:
 
 
 def _on_invalid(error: ValidationError) -> Response:
-    return problem("validation", faults=tuple(_faults(error.messages, "")))
+    return problem("validation", faults=tuple(_faults(error.messages, ""))[:_MOST_FAULTS])
 
 
 def bad_token(*_why: Any) -> Response:

@@ -26,11 +26,19 @@ class IdConverter(BaseConverter):
 
     regex = "[1-9][0-9]{0,18}"
 
-    def to_python(self, value: str) -> int:
-        number = int(value)
-        if number > LARGEST_ID:
-            raise ValidationError
+    @classmethod
+    def read(cls, text: str) -> int:
+        """The id that is spelt so. Raises ValueError: none is."""
+        # Looked at before it becomes a number: Python refuses thousands of digits its own way.
+        if not re.fullmatch(cls.regex, text) or (number := int(text)) > LARGEST_ID:
+            raise ValueError("not the spelling of an id")
         return number
+
+    def to_python(self, value: str) -> int:
+        try:
+            return self.read(value)
+        except ValueError as error:
+            raise ValidationError from error
 
 
 def document_id(_converter: IdConverter) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def test_a_commit_wakes_the_drain_long_before_it_polls(
     bell.hang(tmp_path)
     sink = MemorySink()
     with RunningDrain(engine, sink, lease_seconds=300, poll_seconds=60):
-        eventually(lambda: (tmp_path / "drain.sock").exists())
+        eventually((tmp_path / "drain.sock").exists)
         factories.create_user(app)
         eventually(lambda: len(sink.messages) == 1)
         factories.create_user(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -68,10 +69,19 @@ def _database(engine: str, folder: Path, request: Any, seed: int) -> str:
     return server.create_database(f"slots{seed}")
 
 
-def _ticking_shop(folder: Path, url: str) -> RunningShop:
+def _ticking_shop(
+    folder: Path, url: str, workers: int = 4, ticking_claim_seconds: float = 0
+) -> RunningShop:
     """A migrated shop with the table that its extra job writes to."""
     shop = RunningShop(
-        folder, url, None, workers=4, wsgi=TICKING, sinks="none", lease_seconds=LEASE_SECONDS
+        folder,
+        url,
+        None,
+        workers=workers,
+        wsgi=TICKING,
+        sinks="none",
+        lease_seconds=LEASE_SECONDS,
+        ticking_claim_seconds=ticking_claim_seconds,
     )
     folder.mkdir()
     shop.prepare()
@@ -127,8 +137,14 @@ def _attempts(url: str) -> int:
         return int(connection.execute(text("SELECT SUM(attempts) FROM job_runs")).scalar_one())
 
 
-def test_a_worker_that_is_about_to_claim_a_slot_still_ends_in_good_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", [2.0, 2.4, 2.8])
+def test_a_worker_that_is_about_to_claim_a_slot_still_ends_in_good_order(
+    moment: float, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
-    with _ticking_shop(tmp_path / "shop", url) as shop:
-        shop.slow_claims(0.5)
-        time.sleep(3)
+    with _ticking_shop(tmp_path / "shop", url, workers=1, ticking_claim_seconds=0.4) as shop:
+        time.sleep(moment)
+        asked = time.monotonic()
+        shop.send(signal.SIGTERM)
+        assert shop.wait(15) == 0, f"it still runs after 15 s; its log ends:\n{shop.log_tail()}"
+    tell(f"ended in {time.monotonic() - asked:.1f} s")

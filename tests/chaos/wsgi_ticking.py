@@ -1,8 +1,8 @@
 """The shop with a job for every second; what gunicorn loads to see each planned time run once.
 
 The job inserts its slot into the table ``ticks``, which has no unique rule: an effect that
-happened twice is there twice.  TICKING_CLAIM_SECONDS makes looking for due slots slow, as a busy
-database would, so that a signal nearly always meets a worker that is about to claim one.
+happened twice is there twice.  SHOP_TICKING_CLAIM_SECONDS makes looking for due slots slow, as a
+busy database would: a signal then nearly always meets a worker that is about to claim one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shop import create_app
 from shop.jobs.slots import Every, slot_name
 from shop.scheduler import Job
 
-_CLAIM_SECONDS = float(os.environ.get("TICKING_CLAIM_SECONDS", "0"))
+_CLAIM_SECONDS = float(os.environ.get("SHOP_TICKING_CLAIM_SECONDS", "0"))
 
 
 @dataclass(frozen=True, slots=True)
