@@ -83,8 +83,8 @@ def app(
 
 def create_shop(folder: Path, **settings: Any) -> Flask:
     """An app over a freshly migrated database."""
-    settings = {"env": "testing", "var": folder, "sinks": (), "propagate_errors": True} | settings
-    app = create_app(Config(**settings))
+    defaults: dict[str, Any] = {"env": "testing", "sinks": (), "propagate_errors": True}
+    app = create_app(Config(**{**defaults, "var": folder, **settings}))
     with app.app_context():
         flask_migrate.upgrade(directory=str(Path(__file__).parent.parent / "migrations"))
     return app

@@ -148,12 +148,15 @@ class RunningShop(Server):
         command = master.cmdline()
         return [process.pid for process in others if _command(process) == command]
 
-    def kill_worker(self, chance: random.Random) -> int | None:
-        """Kill one worker at once, if there is one; the master will start another."""
+    def kill_worker(self, chance: random.Random, wanted: int | None = None) -> int | None:
+        """Kill one worker at once, if there is one; the master will start another.
+
+        It is the ``wanted`` one if that is a living worker, else any; answers which it was.
+        """
         pids = self.worker_pids()
         if not pids:
             return None
-        pid = chance.choice(pids)
+        pid = wanted if wanted in pids else chance.choice(pids)
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
         return pid

@@ -38,5 +38,7 @@ class User(Audited, Base):
 
 
 def normalise_email(address: str) -> str:
-    """One spelling for each mailbox: NFKC, trimmed, lower case (the shop ignores case)."""
-    return unicodedata.normalize("NFKC", address).strip().casefold()
+    """One spelling for each mailbox: NFKC, trimmed, without case (the shop ignores case)."""
+    folded = unicodedata.normalize("NFKC", address).casefold()
+    # Folding can undo the normal form.
+    return unicodedata.normalize("NFKC", folded).strip()

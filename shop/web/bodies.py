@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from flask import Request
+from marshmallow import RAISE
 from webargs.flaskparser import FlaskParser
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
@@ -53,7 +54,9 @@ def _read(req: Request) -> bytes:
 
 
 class StrictParser(FlaskParser):
-    """webargs, reading JSON with `read_json` and refusing repeated query parameters."""
+    """webargs, reading JSON with `read_json` and refusing repeated and unknown query parameters."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {"json": RAISE, "query": RAISE}  # noqa: RUF012
 
     def load_json(self, req: Request, schema: Any) -> Any:
         if req.mimetype != "application/json" or req.headers.get("Content-Encoding"):

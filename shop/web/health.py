@@ -11,11 +11,13 @@ from shop.web.answers import answer
 
 pages = Blueprint("health", __name__)
 
+_NEWS = {"Cache-Control": "no-store"}
+
 
 @pages.get("/health/live")
 def live() -> Response:
     """200 while the process answers at all."""
-    return answer({"status": "live"})
+    return answer({"status": "live"}, headers=_NEWS)
 
 
 @pages.get("/health/ready")
@@ -27,7 +29,7 @@ def ready() -> Response:
     except SQLAlchemyError:
         db.session.rollback()
         database = "down"
-    status = "ready" if database == "up" else "unavailable"
-    headers = {"Retry-After": "2"} if database == "down" else None
-    body = {"status": status, "dependencies": {"database": database}}
-    return answer(body, 200 if database == "up" else 503, headers=headers)
+    body = {"status": "ready", "dependencies": {"database": database}}
+    if database == "up":
+        return answer(body, headers=_NEWS)
+    return answer(body | {"status": "unavailable"}, 503, headers=_NEWS | {"Retry-After": "2"})

@@ -213,7 +213,7 @@ def test_one_row_cannot_have_two_entries_of_the_same_sequence(
 
 def test_what_must_be_audited_is_and_what_must_not_is_not() -> None:
     audited = {
-        mapper.local_table.name
+        str(mapper.class_.__tablename__)
         for mapper in Base.registry.mappers
         if issubclass(mapper.class_, Audited)
     }

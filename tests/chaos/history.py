@@ -165,9 +165,7 @@ def check(
     if most_duplicates is not None:
         assert duplicates <= most_duplicates, f"{duplicates} duplicates, {most_duplicates} allowed"
     unknown = sum(not outcome.known for outcome in ledger.outcomes)
-    return Figures(
-        len(ledger.outcomes), len(ledger.acknowledged), unknown, len(log), duplicates
-    )
+    return Figures(len(ledger.outcomes), len(ledger.acknowledged), unknown, len(log), duplicates)
 
 
 def _event(payload: bytes) -> dict[str, Any]:
@@ -209,9 +207,7 @@ def _check_promises(ledger: Ledger, log: Sequence[Row[Any]]) -> None:
     assert not twice, f"acknowledged to two clients: {twice[:5]}"
 
 
-def _check_deliveries(
-    log: Sequence[Row[Any]], heard: Sequence[Arrival], prefix: str
-) -> None:
+def _check_deliveries(log: Sequence[Row[Any]], heard: Sequence[Arrival], prefix: str) -> None:
     """Nothing missed, nothing invented, each row in order, repetitions to the byte."""
     first: dict[str, bytes] = {}
     delivered: list[Row[Any]] = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.chaos.history import tell
+from tests.chaos.history import tell, wait_until
 from tests.running import RunningShop, is_listened_to
 from tests.servers import Mosquitto, free_port
 
@@ -99,6 +100,9 @@ def _boot_again_and_again(
         for _ in range(boots):
             begun = time.monotonic()
             shop.start()
+            # The first worker may answer before the last is forked.
+            wait_until("every worker is there", lambda: len(shop.worker_pids()) == WORKERS, 15)
+            _ask_all_at_once(shop)
             starts.append(time.monotonic() - begun)
             ends.append(_end(shop, number, to_all))
     finally:
@@ -108,7 +112,6 @@ def _boot_again_and_again(
 
 def _end(shop: RunningShop, number: signal.Signals, to_all: bool) -> float:
     """Send a signal and see that nothing is left of the shop; answers how long it took."""
-    assert len(shop.worker_pids()) == WORKERS
     ports = [shop.port]
     if "SHOP_MQTT_URL" not in shop.environment:
         ports.append(_broker_port(shop))
@@ -123,6 +126,13 @@ def _end(shop: RunningShop, number: signal.Signals, to_all: bool) -> float:
     opened = [port for port in ports if is_listened_to(port)]
     assert not opened, f"still open: {opened}"
     return seconds
+
+
+def _ask_all_at_once(shop: RunningShop) -> None:
+    """More requests at once than one worker has threads: several workers must answer."""
+    with ThreadPoolExecutor(4 * WORKERS) as clients:
+        answers = [clients.submit(shop.answers) for _ in range(4 * WORKERS)]
+    assert all(answer.result() for answer in answers)
 
 
 def _broker_port(shop: RunningShop) -> int:

@@ -53,8 +53,9 @@ def test_four_workers_run_each_planned_time_exactly_once_even_when_some_are_kill
     seed = secrets.randbits(32)
     tell(f"seed {seed}")
     url = _database(case.engine, tmp_path, request, seed)
-    with _ticking_shop(tmp_path / "shop", url) as shop:
-        kills = _let_it_tick(shop, case, random.Random(seed))
+    work_seconds = 0.5 if case.kills else 0
+    with _ticking_shop(tmp_path / "shop", url, work_seconds=work_seconds) as shop:
+        kills = _let_it_tick(shop, url, case, random.Random(seed))
         # A killed worker's run is taken over when it has been silent for two leases.
         _wait_for_an_idle_moment(url, 4 * LEASE_SECONDS + 20)
     slots = _check_slots(url)
@@ -70,7 +71,7 @@ def _database(engine: str, folder: Path, request: Any, seed: int) -> str:
 
 
 def _ticking_shop(
-    folder: Path, url: str, workers: int = 4, ticking_claim_seconds: float = 0
+    folder: Path, url: str, *, workers: int = 4, claim_seconds: float = 0, work_seconds: float = 0
 ) -> RunningShop:
     """A migrated shop with the table that its extra job writes to."""
     shop = RunningShop(
@@ -81,7 +82,8 @@ def _ticking_shop(
         wsgi=TICKING,
         sinks="none",
         lease_seconds=LEASE_SECONDS,
-        ticking_claim_seconds=ticking_claim_seconds,
+        ticking_claim_seconds=claim_seconds,
+        ticking_work_seconds=work_seconds,
     )
     folder.mkdir()
     shop.prepare()
@@ -90,14 +92,24 @@ def _ticking_shop(
     return shop
 
 
-def _let_it_tick(shop: RunningShop, case: Case, chance: random.Random) -> int:
+def _let_it_tick(shop: RunningShop, url: str, case: Case, chance: random.Random) -> int:
     """Wait, and kill a worker now and then; answers how many were killed."""
     kills, ending = 0, time.monotonic() + case.seconds
     while (left := ending - time.monotonic()) > 0:
         time.sleep(min(left, chance.uniform(2, 3)))
         if case.kills:
-            kills += shop.kill_worker(chance) is not None
+            # A run takes a part of its second; a blind choice would seldom meet one.
+            owner = _owner_of_the_newest_run(url) if chance.random() < 0.7 else None
+            kills += shop.kill_worker(chance, owner) is not None
     return kills
+
+
+def _owner_of_the_newest_run(url: str) -> int | None:
+    """The process that works on the newest slot, if one does."""
+    question = text("SELECT owner FROM job_runs WHERE status = 'running' ORDER BY slot DESC")
+    with connected(url) as connection:
+        owner = connection.execute(question).scalars().first()
+    return None if owner is None else int(owner.split(":")[1])
 
 
 def _wait_for_an_idle_moment(url: str, seconds: float) -> None:
@@ -142,7 +154,7 @@ def test_a_worker_that_is_about_to_claim_a_slot_still_ends_in_good_order(
     moment: float, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'shop.db'}"
-    with _ticking_shop(tmp_path / "shop", url, workers=1, ticking_claim_seconds=0.4) as shop:
+    with _ticking_shop(tmp_path / "shop", url, workers=1, claim_seconds=0.4) as shop:
         time.sleep(moment)
         asked = time.monotonic()
         shop.send(signal.SIGTERM)

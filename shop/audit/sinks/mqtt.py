@@ -64,8 +64,8 @@ class MqttSink(Sink):
 
     @property
     def address(self) -> str:
-        """Host and port, without credentials."""
-        return f"{self._url.hostname}:{self._port}"
+        """Host and port of the last connection, without credentials."""
+        return f"{self._url.hostname}:{self._port}" if self._url.hostname else "none"
 
     @property
     def _port(self) -> int:
@@ -73,10 +73,9 @@ class MqttSink(Sink):
 
     def open(self) -> None:
         self.close()
-        url = self._find_url()
-        if url is None:
+        self._url = urlsplit(self._find_url() or "")
+        if not self._url.hostname:
             raise SinkDown("there is no broker: the embedded one does not run")
-        self._url = urlsplit(url)
         self._connect()
         if self._client is not None and self._client.max_inflight_messages != self._on_the_wire:
             # The broker's Receive Maximum is lower; paho cannot change its own while connected.
