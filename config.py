@@ -7,11 +7,13 @@ Settings come from environment variables with the prefix `SHOP_`, read once at s
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from environs import EnvValidationError, FileAwareEnv
@@ -171,7 +173,7 @@ def settings() -> Iterator[tuple[str, str, Any, str]]:
 
 def _read() -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The values that could be read, and what is wrong with the others."""
-    env = FileAwareEnv(eager=False, prefix="SHOP_")
+    env = FileAwareEnv(eager=False, prefix="SHOP_", strip_whitespace=True)
     readers: dict[str, Any] = {
         "int": env.int,
         "str": env.str,
@@ -180,18 +182,23 @@ def _read() -> tuple[dict[str, Any], list[tuple[str, str]]]:
     }
     declared = {item.name: item for item in fields(Config) if item.metadata}
     values: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
     for name, item in declared.items():
-        value = readers[str(item.type)](
-            name.upper(), item.metadata["default"], validate=_rules(item.metadata)
-        )
+        try:
+            value = readers[str(item.type)](
+                name.upper(), item.metadata["default"], validate=_rules(item.metadata)
+            )
+        except (ValueError, OSError):
+            problems.append((name, f"{variable(name)}_FILE must name a readable text file"))
+            continue
         values[name] = tuple(value) if isinstance(value, list) else value
     try:
         env.seal()
     except EnvValidationError as error:
         bad = [full.removeprefix("SHOP_").lower() for full in error.error_messages]
         sound = {name: value for name, value in values.items() if name not in bad}
-        return sound, [(name, _explain(declared[name].metadata)) for name in bad]
-    return values, []
+        return sound, problems + [(name, _explain(declared[name].metadata)) for name in bad]
+    return values, problems
 
 
 def _rules(options: Mapping[str, Any]) -> list[Any]:
@@ -218,11 +225,13 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         value = getattr(config, name)
         if value and value.partition("://")[0] not in schemes:
             yield name, "must be a URL that starts with " + " or ".join(f"{s}://" for s in schemes)
+        elif value and not _has_address(value):
+            yield name, "must be a URL with a host and, if any, a port from 1 to 65535"
     try:
         ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield "timezone", "must be an IANA time zone such as Europe/Berlin"
-    if not (len(config.currency) == 3 and config.currency.isascii() and config.currency.isupper()):
+    if not re.fullmatch("[A-Z]{3}", config.currency):
         yield "currency", "must be an ISO 4217 code such as EUR"
     if not config.mqtt_topic or set(config.mqtt_topic) & set("+#\0"):
         yield "mqtt_topic", "must not be empty and must not contain + or #"
@@ -232,10 +241,18 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         yield from _unsafe_in_production(config)
 
 
+def _has_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "sqlite" or bool(parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
 def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:
     if not config.secret_key:
         yield "secret_key", f"is required in production: {_WEAKEST_KEY} random bytes or more"
-    elif len(set(config.secret_key)) < 10:
+    elif len(config.secret_key) >= _WEAKEST_KEY and len(set(config.secret_key)) < 10:
         yield "secret_key", "is too simple for production: make it from random bytes"
     if not config.database_url:
         yield "database_url", "is required in production"

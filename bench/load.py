@@ -145,6 +145,9 @@ class _Generator:
         due = (begun + n / self._plan.rate for n in range(number))
         waiting = next(due, None)
         while waiting is not None or len(self._idle) < len(self._open):
+            if waiting is not None and time.perf_counter() > begun + self._plan.seconds + 1.0:
+                # The server cannot keep up; what is still to be sent would only prolong the run.
+                waiting = None
             while waiting is not None and self._idle and time.perf_counter() >= waiting:
                 # Timed from when it was due: what waits for a free connection waits, too.
                 self._send(self._idle.popleft(), waiting)

@@ -103,7 +103,10 @@ def of_lag(lag: Lag) -> str:
         "lag", "writes/s done", "p50 ms", "target", "p99 ms", "target", "max ms", "n events",
         "write p50 / p99 ms", "errors",
     )  # fmt: skip
-    return table(headers, [row])
+    text = table(headers, [row])
+    if lag.writing.rate < 0.97 * lag.wanted:
+        text += "\n\nThe shop did not keep up with the writes: this is the lag of a full machine."
+    return text
 
 
 def of_drain(drain: Drain) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 import config as settings_module
 from shop import logs
 from shop.audit.events import Event
-from shop.db import db
+from shop.db import db, reason
 from shop.jobs import queries as job_queries
 from shop.products.cli import demo
 from shop.users.cli import create_admin
@@ -49,8 +49,8 @@ def _check_database() -> tuple[str, float]:
     try:
         db.session.execute(text("SELECT 1"))
     except exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise click.ClickException(f"The database at {address} does not answer: {reason}") from None
+        why = reason(error)
+        raise click.ClickException(f"The database at {address} does not answer: {why}") from None
     return address, time.perf_counter() - started
 
 
@@ -132,7 +132,7 @@ def drain(once: bool) -> None:
             if once and drain.backlog() == 0:
                 break
         except exc.SQLAlchemyError as error:
-            log.warning("drain.cannot-lead", reason=str(error)[:300])
+            log.warning("drain.cannot-lead", reason=reason(error))
     drain.stop()
 
 

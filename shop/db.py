@@ -232,6 +232,12 @@ def is_away(error: BaseException) -> bool:
     return _code(error) in away
 
 
+def reason(error: Exception) -> str:
+    """Why the database failed, in the driver's words and in one line, without the statement."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split())[:300]
+
+
 def is_duplicate(error: exc.IntegrityError, column: str) -> bool:
     """Whether a unique rule on `column` was broken (both engines name it in their message)."""
     text = str(error.orig)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
 from sqlalchemy import exc
@@ -23,7 +23,7 @@ from config import Config
 from shop import clock, logs, provenance
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
-from shop.db import db, transactional
+from shop.db import db, reason, transactional
 from shop.errors import Refusal
 from shop.jobs import operations, queries
 from shop.jobs.models import JobRun
@@ -77,21 +77,21 @@ class Scheduler:
         self._running: set[int] = set()
         self._lock = threading.Lock()
         self._timer: BackgroundScheduler | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._rounds = 0
 
     def start(self) -> None:
         """Start the threads of the timer, in this process."""
-        pools = {
-            "default": ThreadPoolExecutor(max(4, len(self.jobs))),
-            "drain": ThreadPoolExecutor(1),
-        }
-        timer = BackgroundScheduler(timezone=UTC, executors=pools, job_defaults=_TIMER_DEFAULTS)
+        timer = BackgroundScheduler(timezone=UTC, job_defaults=_TIMER_DEFAULTS)
         timer.add_job(self._tick, "interval", seconds=_TICK_SECONDS, next_run_time=clock.now())
         if self._drain is not None:
             timer.add_job(
-                self._keep_draining, "interval", seconds=1, executor="drain",
+                self._keep_draining, "interval", seconds=1,
                 next_run_time=clock.now(),
             )  # fmt: skip
+        # Runs get threads of their own: a tick that adds work to the timer would wait for a lock
+        # that `shutdown` holds while it waits for the tick.
+        self._pool = ThreadPoolExecutor(max(4, len(self.jobs)), thread_name_prefix="job")
         timer.start()
         self._timer = timer
 
@@ -100,6 +100,9 @@ class Scheduler:
         if self._timer is not None:
             self._timer.shutdown(wait=True)
             self._timer = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
         if self._drain is not None:
             self._drain.stop()
 
@@ -118,7 +121,7 @@ class Scheduler:
         try:
             self._drain.keep_alive()
         except exc.SQLAlchemyError as error:
-            log.warning("drain.cannot-lead", reason=str(error)[:300])
+            log.warning("drain.cannot-lead", reason=reason(error))
 
     def _tick(self) -> None:
         try:
@@ -131,7 +134,7 @@ class Scheduler:
                 if self._rounds % 5 == 0:
                     self._rescue()
         except (exc.SQLAlchemyError, Refusal) as error:
-            log.warning("scheduler.tick-failed", reason=str(error)[:300])
+            log.warning("scheduler.tick-failed", reason=reason(error))
 
     def _claim_due(self, job: Job) -> None:
         if job.name not in self._seen:
@@ -156,8 +159,8 @@ class Scheduler:
     def _begin(self, job: Job, run: JobRun) -> None:
         with self._lock:
             self._running.add(run.id)
-        assert self._timer is not None
-        self._timer.add_job(self._execute, args=(job, run), max_instances=1000)
+        assert self._pool is not None
+        self._pool.submit(self._execute, job, run)
 
     def _execute(self, job: Job, run: JobRun) -> None:
         token = provenance.actor.set(f"jobs/{job.name}")
@@ -201,8 +204,10 @@ class Scheduler:
         transactional(operations.keep)(db.session(), ids, self._owner)
 
     def _rescue(self) -> None:
+        # Asked without a lock first: mostly there is nothing to rescue.
+        silent = set(db.session.scalars(queries.silent(self._silence_ms)))
         take_over = transactional(operations.take_over)
-        for job in self.jobs.values():
+        for job in [self.jobs[name] for name in silent if name in self.jobs]:
             run = take_over(db.session(), job.name, self._owner, self._silence_ms)
             if run is not None and run.attempts > job.attempts:
                 self._record_failure(run, RuntimeError("given up: every attempt was cut off"))

@@ -19,7 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from sqlalchemy import create_engine, exc
 from sqlalchemy.pool import NullPool
 
-from shop.db import database_url
+from shop.db import database_url, reason
 
 _MOST_WORKERS = 64
 _NOBODY = -1
@@ -93,8 +93,7 @@ def why_not_serve(database: str, migrations: Path) -> str | None:
         with engine.connect() as connection:
             present = MigrationContext.configure(connection).get_current_revision()
     except exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        return f"The database at {address} does not answer: {reason}"
+        return f"The database at {address} does not answer: {reason(error)}"
     scripts = AlembicConfig()
     scripts.set_main_option("script_location", str(migrations))
     wanted = ScriptDirectory.from_config(scripts).get_current_head()

@@ -255,7 +255,7 @@ class Subscriber:
 
     def start(self) -> None:
         """Connect and wait until the broker has the subscription."""
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = _LONGEST_SESSION
         self._client.connect(HOST, self._port, clean_start=False, properties=properties)
         self._client.loop_start()
@@ -279,4 +279,4 @@ class Subscriber:
         self._subscribed.set()
 
     def _on_message(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
-        self.arrivals.append(Arrival(message.topic, message.payload, time.monotonic()))
+        self.arrivals.append(Arrival(message.topic, bytes(message.payload), time.monotonic()))

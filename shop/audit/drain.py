@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from sqlalchemy import Engine, exc, insert, select, update
 
 from shop import clock, logs
+from shop.audit import queries
 from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
 from shop.audit.sequencer import BATCH, stamp
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
-from shop.audit.wake import bell
-from shop.db import writing
+from shop.audit.wake import bell, wait_for_ring
+from shop.db import reason, writing
 from shop.leases import Lease
 from shop.retry import Backoff
 
@@ -73,7 +74,11 @@ class Publisher(threading.Thread):
             except Deposed:
                 return
             except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
-                log.warning("sink.interrupted", sink=self._sink.name, reason=str(error)[:300])
+                log.warning("sink.interrupted", sink=self._sink.name, reason=reason(error))
+                self._stopping.wait(backoff.delay())
+            except Exception:
+                # A mistake of ours must not end the thread: nobody would publish any more.
+                log.exception("sink.failed", sink=self._sink.name)
                 self._stopping.wait(backoff.delay())
             finally:
                 self._sink.close()
@@ -216,10 +221,10 @@ class Drain:
 
     def backlog(self) -> int:
         """Entries that some sink of this drain has not acknowledged, pending ones included."""
-        from shop.audit.queries import backlog
-
         with self._engine.connect() as connection:
-            return connection.execute(backlog([sink.name for sink in self._sinks()])).scalar_one()
+            return connection.execute(
+                queries.backlog([sink.name for sink in self._sinks()])
+            ).scalar_one()
 
     def _lead(self) -> None:
         publishers: list[Publisher] = []
@@ -231,7 +236,7 @@ class Drain:
                 publisher.start()
             self._stamp_while_leading(publishers)
         except exc.SQLAlchemyError as error:
-            log.warning("drain.interrupted", reason=str(error)[:300])
+            log.warning("drain.interrupted", reason=reason(error))
         except Exception:
             log.exception("drain.failed")
         finally:
@@ -248,8 +253,7 @@ class Drain:
                     for publisher in publishers:
                         publisher.wake()
                 if count < BATCH:
-                    with contextlib.suppress(TimeoutError):
-                        ears.recv(16)
+                    wait_for_ring(ears)
 
     def _step_down(self, publishers: Sequence[Publisher]) -> None:
         for publisher in publishers:

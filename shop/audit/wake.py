@@ -47,6 +47,17 @@ class Doorbell:
         return receiver
 
 
+def wait_for_ring(receiver: socket.socket) -> None:
+    """Wait until somebody rings, at most the receiver's time-out; all who rang count as one."""
+    timeout = receiver.gettimeout()
+    with contextlib.suppress(TimeoutError, BlockingIOError):
+        receiver.recv(1)
+        receiver.setblocking(False)
+        while receiver.recv(1):
+            pass
+    receiver.settimeout(timeout)
+
+
 bell = Doorbell()
 
 

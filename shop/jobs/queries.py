@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from sqlalchemy import Select, func, select
 
-from shop.jobs.models import JobRun
+from shop.db import database_ms
+from shop.jobs.models import RUNNING, JobRun
 
 
 def latest_slot(job: str) -> Select[str | None]:
     """The last slot of a job that was ever claimed; slot names sort as times do."""
     return select(func.max(JobRun.slot)).where(JobRun.job == job)
+
+
+def silent(silence_ms: int) -> Select[str]:
+    """Jobs that have a run whose process has said nothing for `silence_ms`."""
+    return select(JobRun.job).where(
+        JobRun.status == RUNNING, JobRun.heartbeat_ms < database_ms() - silence_ms
+    )
 
 
 def history(job: str | None, limit: int) -> Select[JobRun]:

@@ -22,8 +22,8 @@ from shop.products.schemas import (
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
+from shop.web.fields import read_id
 from shop.web.pagination import decode_cursor, page
-from shop.web.requests import IdConverter
 
 products = Blueprint("products", __name__, description="The catalogue")
 
@@ -60,9 +60,19 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 @products.body(ProductIn)
 @products.response(201, ProductOut, headers=ETAG | LOCATION)
 @products.refuses(409)
-@transactional
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
+    try:
+        return _create(data)
+    except operations.SlugTaken:
+        if "slug" in data:
+            raise
+        # Another request gave this name's slug away in the same moment; now that is seen.
+        return _create(data)
+
+
+@transactional
+def _create(data: dict[str, Any]) -> Response:
     product = operations.create_product(db.session(), data)
     location = url_for("products.get_product", id=product.id)
     return answer(product_out(product), 201, version=product.version, location=location)
@@ -84,7 +94,7 @@ def get_product(id: str) -> Response:
 def _key(id_or_slug: str) -> int | str:
     """An id when it is spelt like one, which no slug is."""
     try:
-        return IdConverter.read(id_or_slug)
+        return read_id(id_or_slug)
     except ValueError:
         return id_or_slug
 

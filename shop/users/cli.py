@@ -56,7 +56,7 @@ def create_admin(email: str, force: bool, password_stdin: bool) -> None:
 def _choose_password(from_stdin: bool) -> tuple[str, bool]:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\n")
-    elif sys.stdin.isatty():
+    elif _is_terminal():
         password = click.prompt("Password (empty: generate one)", default="", hide_input=True)
     else:
         password = ""
@@ -65,3 +65,7 @@ def _choose_password(from_stdin: bool) -> tuple[str, bool]:
     if not _SHORTEST <= len(password) <= _LONGEST:
         raise click.ClickException(f"A password has {_SHORTEST} to {_LONGEST} characters.")
     return password, False
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 #: Checked when the account does not exist, so that the answer takes as long.
-_NOBODYS_HASH = _hasher.hash("nobody has this password")
+_NOBODYS_HASH = _hasher.hash(secrets.token_urlsafe(32))
 
 
 def hash_password(password: str) -> str:
@@ -16,9 +18,9 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password_hash: str | None, password: str) -> bool:
-    """Whether the password is the one behind the hash; None takes as long and is never right."""
+    """Whether the password is the one behind the hash; no hash takes as long, is never right."""
     try:
         _hasher.verify(password_hash or _NOBODYS_HASH, password)
     except (VerificationError, InvalidHashError):
         return False
-    return password_hash is not None
+    return bool(password_hash)

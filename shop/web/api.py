@@ -9,15 +9,17 @@ from copy import deepcopy
 from typing import Any, cast
 
 import flask_smorest
+from flask import request
 from flask_smorest.spec.plugins import FlaskPlugin
 from flask_smorest.utils import prepare_response
 from marshmallow import Schema, fields
 
+from shop.errors import NotFound
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, View, identify
 from shop.web.fields import document
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
-from shop.web.requests import IdConverter, document_id
+from shop.web.requests import NO_ID, IdConverter, document_id
 
 BASE = "/api/v1"
 ETAG = {"ETag": {"description": '`"<version>-<digest>"`', "schema": {"type": "string"}}}
@@ -108,13 +110,15 @@ class Blueprint(flask_smorest.Blueprint):
     def allow(self, *roles: str) -> Callable[[View], View]:
         """Let these roles call the operation; put it right below the route.
 
-        The caller is checked before body and existence: 401, then 403.
+        The caller is checked before body and existence: 401, then 403, then the rest.
         """
 
         def decorate(view: View) -> View:
             @functools.wraps(view)
             def guarded(*args: Any, **kwargs: Any) -> Any:
                 identify(roles)
+                if NO_ID in (request.view_args or {}).values():
+                    raise NotFound("There is no such thing: ids are whole numbers from 1.")
                 return view(*args, **kwargs)
 
             token: list[dict[str, list[str]]] = [{"access_token": []}]
@@ -169,7 +173,7 @@ def _takes_header(view: View, name: str, about: str, *, required: bool = False) 
 
     # `doc(parameters=...)` would replace the parameters that are documented already.
     known = deepcopy(getattr(view, "_apidoc", {}))
-    schema = {"type": "string"}
+    schema = {"type": "string", "pattern": r"\S"}
     header = {"in": "header", "name": name, "description": about, "schema": schema}
     arguments = known.setdefault("arguments", {})
     arguments.setdefault("parameters", []).append(header | {"required": required})

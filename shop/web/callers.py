@@ -11,6 +11,7 @@ from flask_jwt_extended import JWTManager, get_current_user, verify_jwt_in_reque
 
 from shop import provenance
 from shop.errors import Forbidden, Unauthenticated
+from shop.web.fields import read_id
 from shop.web.problems import bad_token
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -53,8 +54,10 @@ def register(app: Flask, find_caller: Callable[[int], Caller | None]) -> None:
 
     @tokens.user_lookup_loader
     def look_up(_header: Any, claims: dict[str, Any]) -> Caller | None:
-        subject = claims.get("sub", "")
-        return find_caller(int(subject)) if subject.isascii() and subject.isdigit() else None
+        try:
+            return find_caller(read_id(claims.get("sub", "")))
+        except ValueError:
+            return None
 
 
 def identify(roles: tuple[str, ...]) -> Caller:

@@ -14,6 +14,7 @@ LARGEST_ID = 2**63 - 1
 #: Far above any price, far below overflow: amounts can be multiplied and summed safely.
 LARGEST_AMOUNT = 10**12
 
+_ID = re.compile("[1-9][0-9]{0,18}")
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 # C0 controls other than tab and line feed, and DEL, never make sense in a text. (Surrogates do not
 # get past the JSON parser.) In each pattern neighbouring repetitions have no character in common:
@@ -22,6 +23,18 @@ _TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
 _BLANK = r"\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
 _BREAK = r"\x00-\x1f\x7f\x85\u2028\u2029"
 _LINE = rf"^[ {_BLANK}]*[^ {_BLANK}{_BREAK}][^{_BREAK}]*$"
+
+
+def read_id(text: str) -> int:
+    """The row id that is spelt so: ASCII digits, 1 to 2^63 - 1, one spelling for each.
+
+    Raises:
+        ValueError: none is.
+    """
+    # Looked at before it becomes a number: Python refuses thousands of digits its own way.
+    if not _ID.fullmatch(text) or (number := int(text)) > LARGEST_ID:
+        raise ValueError("not the spelling of an id")
+    return number
 
 
 class StrictSchema(Schema):

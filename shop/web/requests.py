@@ -7,10 +7,10 @@ import secrets
 from typing import Any
 
 from flask import Flask, Response, request
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
 from shop import provenance
-from shop.web.fields import LARGEST_ID
+from shop.web.fields import LARGEST_ID, read_id
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
 _HEADERS = {
@@ -21,24 +21,18 @@ _HEADERS = {
 _NOTHING_LOADS = "default-src 'none'; frame-ancestors 'none'"
 
 
+#: No row has it.
+NO_ID = 0
+
+
 class IdConverter(BaseConverter):
-    """A row id in a path: ASCII digits, 1 to 2^63 - 1, one spelling for each id."""
-
-    regex = "[1-9][0-9]{0,18}"
-
-    @classmethod
-    def read(cls, text: str) -> int:
-        """The id that is spelt so. Raises ValueError: none is."""
-        # Looked at before it becomes a number: Python refuses thousands of digits its own way.
-        if not re.fullmatch(cls.regex, text) or (number := int(text)) > LARGEST_ID:
-            raise ValueError("not the spelling of an id")
-        return number
+    """A row id in a path. What is none becomes `NO_ID`, for a 404 *after* asking who calls."""
 
     def to_python(self, value: str) -> int:
         try:
-            return self.read(value)
-        except ValueError as error:
-            raise ValidationError from error
+            return read_id(value)
+        except ValueError:
+            return NO_ID
 
 
 def document_id(_converter: IdConverter) -> dict[str, Any]:
@@ -63,6 +57,8 @@ def _name_request() -> None:
 
 def _complete(response: Response) -> Response:
     headers = response.headers
+    if response.status_code == 204:
+        headers.pop("Content-Type", None)
     headers["X-Request-ID"] = provenance.request_id.get() or ""
     for name, value in _HEADERS.items():
         headers[name] = value

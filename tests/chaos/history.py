@@ -147,6 +147,7 @@ def check(
     *,
     prefix: str,
     most_duplicates: int | None = None,
+    patience: float = 30,
 ) -> Figures:
     """Compare the three tellings of one history, after the backlog was drained."""
     with connected(database_url) as connection:
@@ -155,7 +156,7 @@ def check(
     wait_until(
         "the subscriber has heard of every committed change",
         lambda: len(committed) <= len({_event(a.payload)["id"] for a in list(arrivals)}),
-        30,
+        patience,
     )
     heard = list(arrivals)
     _check_log(database_url, log)
@@ -196,7 +197,8 @@ def _check_log(database_url: str, log: Sequence[Row[Any]]) -> None:
             for (name, row_id), numbers in sequences.items()
             if name == table and (name, row_id) not in gone
         }
-        assert {row_id: version for row_id, version in rows} == expected, f"{table} and log differ"
+        versions = {row[0]: row[1] for row in rows}
+        assert versions == expected, f"{table} and log differ"
 
 
 def _check_promises(ledger: Ledger, log: Sequence[Row[Any]]) -> None:

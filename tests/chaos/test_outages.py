@@ -1,4 +1,4 @@
-"""A database or a broker that goes away is a bad time, not a loss, and nobody must help after it."""
+"""A database or a broker that goes away is a bad time, not a loss, and nobody need help."""
 
 from __future__ import annotations
 

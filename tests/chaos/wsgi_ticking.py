@@ -1,6 +1,6 @@
-"""The shop with a job for every second; what gunicorn loads to see each planned time run once.
+"""The shop with two jobs for every second; what gunicorn loads to see each planned time run once.
 
-The job inserts its slot into the table ``ticks``, which has no unique rule: an effect that
+A job inserts its slot into the table ``ticks``, which has no unique rule: an effect that
 happened twice is there twice.  SHOP_TICKING_CLAIM_SECONDS makes looking for due slots slow, as a
 busy database would: a signal then nearly always meets a worker that is about to claim one.
 SHOP_TICKING_WORK_SECONDS makes the work last, so that a kill meets it before its end.
@@ -8,6 +8,7 @@ SHOP_TICKING_WORK_SECONDS makes the work last, so that a kill meets it before it
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -37,12 +38,17 @@ class Slowly:
         return self.trigger.latest(moment)
 
 
-def tick(session: Session, slot: datetime) -> None:
+def _leave_a_row(job: str, session: Session, slot: datetime) -> None:
     """Leave one row for this slot, in the transaction that ends the run."""
-    insertion = text("INSERT INTO ticks (slot, pid) VALUES (:slot, :pid)")
-    session.connection().execute(insertion, {"slot": slot_name(slot), "pid": os.getpid()})
+    insertion = text("INSERT INTO ticks (job, slot) VALUES (:job, :slot)")
+    session.connection().execute(insertion, {"job": job, "slot": slot_name(slot)})
     # After the effect and before the commit: the worst moment to die.
     time.sleep(_WORK_SECONDS)
 
 
-app = create_app(jobs=[Job("tick", Slowly(Every(1), _CLAIM_SECONDS), tick, every=True)])
+def _every_second(job: str) -> Job:
+    work = functools.partial(_leave_a_row, job)
+    return Job(job, Slowly(Every(1), _CLAIM_SECONDS), work, every=True)
+
+
+app = create_app(jobs=[_every_second("tick"), _every_second("tock")])
