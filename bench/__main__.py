@@ -97,6 +97,9 @@ class Bench:
             "The shop signs its caller in, checks what it is given, audits and publishes each"
             " change (a new product: three events); the twin does none of that.",
         ]
+        again = sum(r.reconnects for d in duels for r in d.shop.results + d.twin.results)
+        if again:
+            notes.append(f"Connections closed between two answers and opened again: {again}.")
         if "create" in self.kinds:
             left = ", ".join(map(str, duels[-1].left))
             notes.append(f"Events not yet published when a round of new products ended: {left}.")

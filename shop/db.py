@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -21,8 +21,10 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
+    Executable,
     Integer,
     MetaData,
+    Row,
     String,
     Text,
     event,
@@ -52,6 +54,8 @@ _SQLITE_AWAY = frozenset(
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 )  # fmt: skip
 ATTEMPTS = 8
+#: How long a pooled connection counts as alive after its last use.
+_TRUSTED_SECONDS = 1.0
 _STRICT_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
@@ -161,11 +165,14 @@ def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, 
         "pool_size": threads,
         "max_overflow": threads,
         "pool_use_lifo": True,
+        # Whoever borrows a connection here ends its transaction; a second ROLLBACK would be for
+        # nothing.
+        "pool_reset_on_return": None,
     }
     if url.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": answer_seconds}
         return options
-    options |= {"pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+    options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
     if url.get_driver_name() == "pymysql":
         options["connect_args"] = {
             "charset": "utf8mb4",
@@ -183,6 +190,8 @@ def prepare_engine(engine: Engine) -> None:
         event.listen(engine, "begin", _on_sqlite_begin)
     else:
         event.listen(engine, "connect", _on_mysql_connect)
+        event.listen(engine, "checkin", _on_checkin)
+        event.listen(engine, "checkout", _on_checkout)
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
@@ -203,6 +212,20 @@ def _on_mysql_connect(connection: Any, _record: Any) -> None:
         cursor.execute(
             f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5"
         )
+
+
+def _on_checkin(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _on_checkout(connection: Any, record: Any, _proxy: Any) -> None:
+    # A ping before each use would cost a tenth of a read. One that was in use a moment ago is
+    # trusted; should it be dead after all, `read` and `transactional` ask again on another.
+    if time.monotonic() - record.info.get("used", 0.0) > _TRUSTED_SECONDS:
+        try:
+            connection.ping(reconnect=False)
+        except Exception as error:
+            raise exc.DisconnectionError from error
 
 
 def _code(error: exc.DBAPIError) -> int | None:
@@ -244,13 +267,30 @@ def is_duplicate(error: exc.IntegrityError, column: str) -> bool:
     return ("UNIQUE constraint failed" in text or "Duplicate entry" in text) and column in text
 
 
+def read(statement: Executable, **values: Any) -> Sequence[Row[Any]]:
+    """Rows of a question, outside of any transaction that matters.
+
+    Asked once more when the connection turned out to be dead. For speed: a prepared statement of
+    `queries` with bound values, executed without the ORM.
+    """
+    session = db.session()
+    try:
+        return session.connection().execute(statement, values).all()
+    except exc.DBAPIError as error:
+        session.rollback()
+        if not error.connection_invalidated:
+            raise
+    return session.connection().execute(statement, values).all()
+
+
 def transactional(work: Callable[P, R]) -> Callable[P, R]:
     """Run the whole function in one transaction of `db.session`.
 
     Commits when it returns, rolls back on any exception, refuses to be nested, and runs the
     function again when the transaction lost against another (deadlock, lock time-out, changed
-    snapshot), at most 8 times with jitter. A `with` block could not be run again, so this is a
-    decorator: put it on the innermost function of a door.
+    snapshot) or its connection broke before the commit, at most 8 times with jitter. A `with`
+    block could not be run again, so this is a decorator: put it on the innermost function of a
+    door.
 
     Raises:
         Unavailable: when every attempt lost.
@@ -266,10 +306,8 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
             try:
                 with _transaction(session):
                     return work(*args, **kwargs)
-            except exc.DBAPIError as error:
-                if not is_conflict(error):
-                    raise
-            time.sleep(backoff.delay())
+            except LostRace:
+                time.sleep(backoff.delay())
         raise Unavailable("The database is too busy just now. Send the same request again.")
 
     return run
@@ -277,18 +315,49 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _transaction(session: Session) -> Iterator[None]:
-    """One attempt: what only read before it is ended first, then all or nothing."""
-    session.rollback()
+    """One attempt, all or nothing. Raises LostRace when it may be made again."""
+    if session.new or session.dirty or session.deleted:
+        raise RuntimeError("something was changed before the transaction began")
     session.info["transactional"] = True
     try:
-        session.connection(execution_options={"writes": True})
+        _begin(session)
         yield
-        session.commit()
+        session.flush()
+    except exc.DBAPIError as error:
+        session.rollback()
+        if is_conflict(error) or error.connection_invalidated:
+            raise LostRace from error
+        raise
     except BaseException:
         session.rollback()
         raise
+    else:
+        _commit(session)
     finally:
         del session.info["transactional"]
+
+
+class LostRace(Exception):
+    """The transaction certainly did not commit and is to be run again; operations may raise it."""
+
+
+def _begin(session: Session) -> None:
+    # A transaction of SQLite that has read cannot become one that writes; on the others READ
+    # COMMITTED makes each statement see the present, so what was read before does no harm.
+    if session.get_bind().dialect.name == "sqlite":
+        session.rollback()
+        session.connection(execution_options={"writes": True})
+
+
+def _commit(session: Session) -> None:
+    try:
+        session.commit()
+    except exc.DBAPIError as error:
+        session.rollback()
+        # When the connection broke here nobody knows whether it committed: not run again.
+        if is_conflict(error):
+            raise LostRace from error
+        raise
 
 
 @contextmanager

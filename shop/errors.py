@@ -46,6 +46,10 @@ class Unauthenticated(Refusal):
     slug = "unauthenticated"
 
 
+class BadToken(Unauthenticated):
+    """A token was shown, and it does not hold."""
+
+
 class Forbidden(Refusal):
     """The caller is known and may not do this."""
 

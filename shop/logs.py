@@ -40,7 +40,14 @@ def configure(log_format: str, level: str = "INFO") -> None:
     if log_format == "json":
         last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)]
     else:
-        last += [structlog.dev.ConsoleRenderer(timestamp_key="ts", colors=sys.stderr.isatty())]
+        last += [
+            structlog.dev.ConsoleRenderer(
+                timestamp_key="ts",
+                colors=sys.stderr.isatty(),
+                # The pretty ones print local variables: passwords too, and slowly.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

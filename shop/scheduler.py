@@ -23,10 +23,11 @@ from config import Config
 from shop import clock, logs, provenance
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
-from shop.db import db, reason, transactional
-from shop.errors import Refusal
+from shop.db import db, is_away, reason, transactional
+from shop.errors import Refusal, Unavailable
 from shop.jobs import operations, queries
 from shop.jobs.models import JobRun
+from shop.jobs.operations import Claim
 from shop.jobs.slots import Daily, Every, Trigger, due, slot_name, slot_time
 from shop.leases import process_name
 
@@ -76,6 +77,7 @@ class Scheduler:
         self._seen: dict[str, datetime] = {}
         self._running: set[int] = set()
         self._lock = threading.Lock()
+        self._tick_lock = threading.Lock()
         self._timer: BackgroundScheduler | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._rounds = 0
@@ -97,12 +99,15 @@ class Scheduler:
 
     def stop(self) -> None:
         """Let running jobs end, and hand the drain's lead back."""
+        # The timer goes on to tick, without claiming, until the last run has ended: a run without
+        # heartbeats would be taken over elsewhere.
+        with self._tick_lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
         if self._timer is not None:
             self._timer.shutdown(wait=True)
             self._timer = None
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
         if self._drain is not None:
             self._drain.stop()
 
@@ -125,12 +130,14 @@ class Scheduler:
 
     def _tick(self) -> None:
         try:
-            with self._app.app_context():
+            with self._tick_lock, self._app.app_context():
+                if self._running:
+                    self._keep_runs()
+                if self._pool is None:
+                    return
                 for job in self.jobs.values():
                     self._claim_due(job)
                 self._rounds += 1
-                if self._running:
-                    self._keep_runs()
                 if self._rounds % 5 == 0:
                     self._rescue()
         except (exc.SQLAlchemyError, Refusal) as error:
@@ -153,16 +160,16 @@ class Scheduler:
         return clock.now() if last is None else slot_time(last)
 
     @transactional
-    def _claim(self, job: Job, slot: str) -> JobRun | None:
+    def _claim(self, job: Job, slot: str) -> Claim | None:
         return operations.claim(db.session(), job.name, slot, self._owner)
 
-    def _begin(self, job: Job, run: JobRun) -> None:
+    def _begin(self, job: Job, run: Claim) -> None:
         with self._lock:
             self._running.add(run.id)
         assert self._pool is not None
         self._pool.submit(self._execute, job, run)
 
-    def _execute(self, job: Job, run: JobRun) -> None:
+    def _execute(self, job: Job, run: Claim) -> None:
         token = provenance.actor.set(f"jobs/{job.name}")
         log.info("job.started", job=job.name, slot=run.slot, attempt=run.attempts)
         status = "failed"
@@ -175,7 +182,7 @@ class Scheduler:
             log.info("job.finished", job=job.name, slot=run.slot, status=status)
             provenance.actor.reset(token)
 
-    def _work(self, job: Job, run: JobRun) -> str:
+    def _work(self, job: Job, run: Claim) -> str:
         @transactional
         def work_and_finish() -> None:
             job.work(db.session(), slot_time(run.slot))
@@ -187,14 +194,17 @@ class Scheduler:
             return "superseded"
         except Exception as error:
             log.exception("job.failed", job=job.name, slot=run.slot)
+            if is_away(error) or isinstance(error, Unavailable):
+                # Not the job's fault. The run stays `running` without a heartbeat, and whoever is
+                # able to takes it over.
+                return "abandoned"
             return self._record_failure(run, error)
         return "done"
 
-    def _record_failure(self, run: JobRun, error: Exception) -> str:
+    def _record_failure(self, run: Claim, error: Exception) -> str:
         try:
             transactional(operations.finish)(db.session(), run, repr(error))
         except (operations.Superseded, exc.SQLAlchemyError, Refusal):
-            # The run stays `running` without a heartbeat: whoever is able to takes it over.
             return "abandoned"
         return "failed"
 

@@ -23,6 +23,7 @@ from shop.audit.wake import wake_drain
 
 Row = dict[str, Any]
 
+_INSERT = insert(AuditEntry)
 _VERBS = {"insert": "created", "update": "updated", "delete": "deleted"}
 
 
@@ -121,7 +122,7 @@ def _entries(session: Session) -> Iterable[Row]:
 @event.listens_for(Session, "after_flush")
 def _record_flush(session: Session, _context: Any) -> None:
     if rows := list(_entries(session)):
-        session.connection().execute(insert(AuditEntry), rows)
+        session.connection().execute(_INSERT, rows)
         session.info["audited"] = True
 
 

@@ -7,6 +7,7 @@ also polls. It is sent after the commit and never waits.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class Doorbell:
 
     def __init__(self) -> None:
         self._path: str | None = None
+        self._sender: socket.socket | None = None
+        self._process = 0
 
     def hang(self, folder: Path) -> None:
         """Say where the bell is. Too deep a folder means no bell, just polling."""
@@ -29,12 +32,12 @@ class Doorbell:
         """Wake whoever listens; nobody listening is fine."""
         if self._path is None:
             return
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-            contextlib.suppress(OSError),
-        ):
-            sender.setblocking(False)
-            sender.sendto(b"!", self._path)
+        if self._sender is None or self._process != os.getpid():
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sender.setblocking(False)
+            self._process = os.getpid()
+        with contextlib.suppress(OSError):
+            self._sender.sendto(b"!", self._path)
 
     def listen(self) -> socket.socket:
         """Take the bell over from whoever had it; the caller closes the socket."""

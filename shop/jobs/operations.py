@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
@@ -12,11 +14,22 @@ from shop.db import database_ms
 from shop.jobs.models import DONE, FAILED, RUNNING, JobRun
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this process holds; a plain value, so that it may go to another thread."""
+
+    id: int
+    job: str
+    slot: str
+    owner: str
+    attempts: int
+
+
 class Superseded(Exception):
     """Another process took this run over; what it did here must not be kept."""
 
 
-def claim(session: Session, job: str, slot: str, owner: str) -> JobRun | None:
+def claim(session: Session, job: str, slot: str, owner: str) -> Claim | None:
     """Claim a slot by inserting it; None when it is claimed already."""
     taken = select(JobRun.id).where(JobRun.job == job, JobRun.slot == slot)
     if session.execute(taken).first() is not None:
@@ -32,7 +45,7 @@ def claim(session: Session, job: str, slot: str, owner: str) -> JobRun | None:
             session.add(run)
     except IntegrityError:
         return None
-    return run
+    return Claim(run.id, job, slot, owner, run.attempts)
 
 
 def keep(session: Session, run_ids: list[int], owner: str) -> None:
@@ -45,11 +58,11 @@ def keep(session: Session, run_ids: list[int], owner: str) -> None:
     )
 
 
-def take_over(session: Session, job: str, owner: str, silence_ms: int) -> JobRun | None:
+def take_over(session: Session, job: str, owner: str, silence_ms: int) -> Claim | None:
     """Take one run of `job` whose process has said nothing for `silence_ms`."""
     silent = (JobRun.status == RUNNING, JobRun.heartbeat_ms < database_ms() - silence_ms)
     lost = session.execute(
-        select(JobRun.id, JobRun.attempts).where(JobRun.job == job, *silent).limit(1)
+        select(JobRun.id, JobRun.slot, JobRun.attempts).where(JobRun.job == job, *silent).limit(1)
     ).first()
     if lost is None:
         return None
@@ -59,10 +72,10 @@ def take_over(session: Session, job: str, owner: str, silence_ms: int) -> JobRun
         .where(JobRun.id == lost.id, JobRun.attempts == lost.attempts, *silent)
         .values(owner=owner, attempts=lost.attempts + 1, heartbeat_ms=database_ms()),
     )
-    return session.get(JobRun, lost.id, populate_existing=True) if taken else None
+    return Claim(lost.id, job, lost.slot, owner, lost.attempts + 1) if taken else None
 
 
-def finish(session: Session, run: JobRun, error: str | None = None) -> None:
+def finish(session: Session, run: Claim, error: str | None = None) -> None:
     """Record the end of a run, in the transaction of its effects.
 
     Raises:

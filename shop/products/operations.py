@@ -9,7 +9,7 @@ from slugify import slugify
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shop.db import is_duplicate
+from shop.db import LostRace, is_duplicate
 from shop.errors import Conflict, NotFound
 from shop.products import queries
 from shop.products.models import Product, StockLevel, Variant
@@ -39,7 +39,13 @@ def create_product(session: Session, data: dict[str, Any]) -> Product:
     slug = data.get("slug") or _free_slug(session, data["name"])
     product = new_product({**data, "slug": slug})
     session.add(product)
-    _flush(session)
+    try:
+        _flush(session)
+    except SlugTaken as error:
+        if "slug" in data:
+            raise
+        # Another request gave this name's slug away at the same moment; next time that is seen.
+        raise LostRace from error
     return product
 
 
@@ -70,7 +76,7 @@ def _free_slug(session: Session, name: str) -> str:
     slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
     if slug.isdecimal():
         slug = f"product-{slug}"
-    if slug and session.execute(queries.slug_taken(slug)).first() is None:
+    if slug and session.connection().execute(queries.SLUG_TAKEN, {"slug": slug}).first() is None:
         return slug
     # Chance, not a counter: two requests at once must not both find the same next number.
     return f"{slug or 'product'}-{secrets.token_hex(4)}"

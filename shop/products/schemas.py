@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from marshmallow import fields, validate
 
 from shop.products.models import STATUSES, Product
@@ -115,7 +116,7 @@ def products_out(products: Sequence[Any], variants: Sequence[Any]) -> list[dict[
                 "sku": sku,
                 "name": name,
                 "price": {"amount": amount, "currency": currency},
-                "attributes": attributes,
+                "attributes": _json(attributes),
                 "available": on_hand,
                 "version": version,
             }
@@ -131,13 +132,18 @@ def _product_out(product: Any, variants: list[dict[str, Any]]) -> dict[str, Any]
         "slug": slug,
         "description": description,
         "status": status,
-        "attributes": attributes,
+        "attributes": _json(attributes),
         "price_from": min((v["price"] for v in variants), key=lambda price: price["amount"]),
         "variants": variants,
         "version": version,
         "created_at": created_at,
         "updated_at": updated_at,
     }
+
+
+def _json(attributes: str | dict[str, str]) -> Any:
+    """Attributes as they are in an object, or as text of JSON that need not be parsed."""
+    return orjson.Fragment(attributes) if isinstance(attributes, str) else attributes
 
 
 def product_out(product: Product) -> dict[str, Any]:

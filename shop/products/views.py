@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, url_for
 
-from shop.db import db, transactional
+from shop.db import db, read, transactional
 from shop.errors import NotFound
 from shop.products import operations, queries
 from shop.products.schemas import (
@@ -22,7 +22,7 @@ from shop.products.schemas import (
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
-from shop.web.fields import read_id
+from shop.web.fields import LARGEST_ID, read_id
 from shop.web.pagination import decode_cursor, page
 
 products = Blueprint("products", __name__, description="The catalogue")
@@ -43,16 +43,18 @@ def list_products(limit: int, cursor: str | None = None, status: str | None = No
     """
     if not current_caller().is_employee:
         status = "active"
-    before = decode_cursor(_SCOPE, cursor, [int])[0] if cursor else None
-    rows = db.session.execute(queries.newest(status, before, limit + 1)).all()  # type: ignore[arg-type]
+    (before,) = decode_cursor(_SCOPE, cursor, [int]) if cursor else (LARGEST_ID,)
+    if status is None:
+        rows = read(queries.NEWEST, before=before, limit=limit + 1)
+    else:
+        rows = read(queries.NEWEST_OF_STATUS, status=status, before=before, limit=limit + 1)
     return page(rows, limit, scope=_SCOPE, key=lambda row: (row.id,), shape=_with_variants)
 
 
 def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    variants = db.session.execute(queries.variants_of([row.id for row in rows])).all()
-    return products_out(rows, variants)
+    return products_out(rows, read(queries.VARIANTS_OF, ids=[row.id for row in rows]))
 
 
 @products.post("/products")
@@ -60,19 +62,9 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 @products.body(ProductIn)
 @products.response(201, ProductOut, headers=ETAG | LOCATION)
 @products.refuses(409)
+@transactional
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
-    try:
-        return _create(data)
-    except operations.SlugTaken:
-        if "slug" in data:
-            raise
-        # Another request gave this name's slug away in the same moment; now that is seen.
-        return _create(data)
-
-
-@transactional
-def _create(data: dict[str, Any]) -> Response:
     product = operations.create_product(db.session(), data)
     location = url_for("products.get_product", id=product.id)
     return answer(product_out(product), 201, version=product.version, location=location)
@@ -85,10 +77,13 @@ def _create(data: dict[str, Any]) -> Response:
 @products.refuses(404)
 def get_product(id: str) -> Response:
     """Read one product, by its id or its slug."""
-    row = db.session.execute(queries.shown(_key(id))).first()
-    if row is None or not (row.status == "active" or current_caller().is_employee):
+    key = _key(id)
+    rows = read(queries.SHOWN_BY_ID if isinstance(key, int) else queries.SHOWN_BY_SLUG, key=key)
+    if not rows or not (rows[0].status == "active" or current_caller().is_employee):
         raise NotFound("There is no such product.")
-    return answer(_with_variants([row])[0], version=row.version)
+    product = rows[0][: queries.PRODUCT_WIDTH]
+    variants = [row[queries.PRODUCT_WIDTH :] for row in rows]
+    return answer(products_out([product], variants)[0], version=rows[0].version)
 
 
 def _key(id_or_slug: str) -> int | str:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, current_app
 from flask_jwt_extended import create_access_token
 
-from shop.db import db
+from shop.db import db, read
 from shop.errors import NotFound
 from shop.users import operations, queries
 from shop.users.models import User
@@ -22,8 +22,8 @@ users = Blueprint("users", __name__, description="Accounts")
 
 def find_caller(user_id: int) -> Caller | None:
     """The account behind a token's subject; asked at each request, so a change counts at once."""
-    role = db.session.execute(queries.role_of(user_id)).scalar_one_or_none()
-    return None if role is None else Caller(user_id, role)
+    found = read(queries.ROLE_OF, id=user_id)
+    return Caller(user_id, found[0].role) if found else None
 
 
 @auth.post("/auth/login")

@@ -12,7 +12,8 @@ from flask.json.provider import JSONProvider
 
 from shop.errors import VersionConflict, VersionRequired
 
-_OPTIONS = orjson.OPT_UTC_Z
+# A time without zone comes straight from a row, and rows are in UTC.
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _TAG_VERSION = re.compile(r'(?:W/)?"(\d{1,18})(?:-[0-9a-f]*)?"\Z', re.ASCII)
 
 

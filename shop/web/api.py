@@ -173,8 +173,8 @@ def _takes_header(view: View, name: str, about: str, *, required: bool = False) 
 
     # `doc(parameters=...)` would replace the parameters that are documented already.
     known = deepcopy(getattr(view, "_apidoc", {}))
-    schema = {"type": "string", "pattern": r"\S"}
-    header = {"in": "header", "name": name, "description": about, "schema": schema}
+    schema = {"type": "string"} | ({"pattern": r"\S"} if required else {})
+    header = {"in": "header", "name": name, "description": about, "schema": schema, "example": "*"}
     arguments = known.setdefault("arguments", {})
     arguments.setdefault("parameters", []).append(header | {"required": required})
     vars(described)["_apidoc"] = known

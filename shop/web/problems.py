@@ -7,14 +7,12 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Flask, Response, abort, current_app
-from flask_jwt_extended.exceptions import JWTExtendedException
-from jwt.exceptions import PyJWTError
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from shop import logs, provenance
 from shop.db import is_away
-from shop.errors import Fault, Refusal, Unavailable
+from shop.errors import BadToken, Fault, Refusal, Unavailable
 
 log = logs.get(__name__)
 
@@ -82,8 +80,6 @@ def register(app: Flask) -> None:
     """Turn every error of the app into a problem."""
     app.register_error_handler(Refusal, _on_refusal)
     app.register_error_handler(ValidationError, _on_invalid)
-    app.register_error_handler(JWTExtendedException, bad_token)
-    app.register_error_handler(PyJWTError, bad_token)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_surprise)
     app.register_blueprint(pages)
@@ -94,20 +90,13 @@ def _on_refusal(refusal: Refusal) -> Response:
     if isinstance(refusal, Unavailable):
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.slug == "unauthenticated":
-        headers["WWW-Authenticate"] = 'Bearer realm="shop"'
+        error = ', error="invalid_token"' if isinstance(refusal, BadToken) else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="shop"{error}'
     return problem(refusal.slug, refusal.detail, faults=refusal.faults, headers=headers)
 
 
 def _on_invalid(error: ValidationError) -> Response:
     return problem("validation", faults=tuple(_faults(error.messages, ""))[:_MOST_FAULTS])
-
-
-def bad_token(*_why: Any) -> Response:
-    """One answer for every token that does not hold: which rule it broke is nobody's business."""
-    headers = {"WWW-Authenticate": 'Bearer realm="shop", error="invalid_token"'}
-    return problem(
-        "unauthenticated", "The access token is missing, expired or not ours.", headers=headers
-    )
 
 
 def _on_http_error(error: HTTPException) -> Response:

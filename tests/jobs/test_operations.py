@@ -27,7 +27,8 @@ def test_a_slot_is_claimed_once(session: Session) -> None:
     session.commit()
 
     assert run is not None
-    assert (run.status, run.attempts, run.owner) == ("running", 1, "first")
+    assert (run.attempts, run.owner) == (1, "first")
+    assert session.scalars(select(JobRun.status)).all() == ["running"]
 
 
 def test_eight_processes_at_once_get_one_claim(app: Flask) -> None:
@@ -36,7 +37,7 @@ def test_eight_processes_at_once_get_one_claim(app: Flask) -> None:
 
     def claim(owner: str) -> None:
         @transactional
-        def attempt() -> JobRun | None:
+        def attempt() -> operations.Claim | None:
             return operations.claim(db.session(), "digest", SLOT, owner)
 
         with app.app_context():
@@ -60,9 +61,9 @@ def test_a_finished_run_says_how_it_ended(session: Session) -> None:
     operations.finish(session, run)
     session.commit()
 
-    session.refresh(run)
-    assert run.status == "done"
-    assert run.finished_at is not None
+    stored = session.get_one(JobRun, run.id, populate_existing=True)
+    assert stored.status == "done"
+    assert stored.finished_at is not None
 
 
 def test_a_failed_run_keeps_its_error(session: Session) -> None:
@@ -72,15 +73,14 @@ def test_a_failed_run_keeps_its_error(session: Session) -> None:
     operations.finish(session, run, "LookupError('no stock')")
     session.commit()
 
-    session.refresh(run)
-    assert (run.status, run.error) == ("failed", "LookupError('no stock')")
+    stored = session.get_one(JobRun, run.id, populate_existing=True)
+    assert (stored.status, stored.error) == ("failed", "LookupError('no stock')")
 
 
 def test_a_silent_run_is_taken_over_and_its_old_owner_is_fenced(session: Session) -> None:
     old = operations.claim(session, "digest", SLOT, "old")
     assert old is not None
     session.commit()
-    session.expunge(old)
     age(session, 11_000)
 
     new = operations.take_over(session, "digest", "new", silence_ms=10_000)

@@ -104,8 +104,14 @@ def test_products_of_the_same_name_get_slugs_of_their_own(
     assert all(slug.startswith("oak") for slug in slugs)
 
 
-def test_a_given_slug_is_taken_as_it_is(client: FlaskClient, staff: dict[str, str]) -> None:
-    assert factories.create_product(client, staff, slug="my-oak-7")["slug"] == "my-oak-7"
+@pytest.mark.parametrize("slug", ["my-oak-7", "z", "0-a", "--a--", "a" * 200])
+def test_a_given_slug_is_taken_as_it_is(
+    client: FlaskClient, staff: dict[str, str], slug: str
+) -> None:
+    made = factories.create_product(client, staff, slug=slug)
+
+    assert made["slug"] == slug
+    assert client.get(f"{URL}/{slug}").get_json() == made
 
 
 def test_a_taken_slug_is_a_conflict_that_names_the_slug(

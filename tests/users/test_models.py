@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 from flask import Flask
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -59,6 +59,8 @@ def test_two_addresses_are_two_accounts(app: Flask, session: Session, one: str, 
 
 
 @given(st.text())
+@example("\u01f0@example.com")
+@example("\u0390@example.com")
 def test_a_normal_spelling_stays_as_it_is(address: str) -> None:
     once = normalise_email(address)
 

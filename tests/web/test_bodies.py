@@ -203,6 +203,28 @@ def test_a_hostile_id_in_the_path_names_nothing(
     assert len(client.get(URL).get_json()["items"]) == 1
 
 
+@pytest.mark.parametrize("form", ["0{}", "+{}", "%20{}", "{}.0", "{}%0A", "{}_0"])
+def test_an_id_has_one_spelling(client: FlaskClient, staff: dict[str, str], form: str) -> None:
+    made = factories.create_product(client, staff)["id"]
+    arabic = "".join(chr(0x660 + int(digit)) for digit in str(made))
+
+    for spelling in (form.format(made), arabic):
+        assert_problem(client.get(f"{URL}/{spelling}"), "not-found")
+        deleted = client.delete(f"{URL}/{spelling}", headers=staff | {"If-Match": "*"})
+        assert_problem(deleted, "not-found")
+    assert client.get(f"{URL}/{made}").status_code == 200
+
+
+def test_the_document_names_the_limits_that_are_not_seen_by_itself(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+
+    attributes = schemas["ProductPatch"]["properties"]["attributes"]
+    assert attributes["maxProperties"] == 50
+    assert attributes["propertyNames"] == {"pattern": "^[a-z][a-z0-9_]*$", "maxLength": 40}
+    assert "maxLength" not in attributes
+    assert schemas["Money"]["properties"]["currency"]["enum"] == ["EUR"]
+
+
 @pytest.mark.parametrize("body", ["name", "slug", "description", "status", "attributes"])
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, [], {"a": {"b": 1}}, [[]]])
 def test_a_value_of_the_wrong_type_is_refused_everywhere(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from config import Config
 from shop import create_app
-from shop.products import queries
+from shop.products import views
 from shop.web.problems import PROBLEMS
 from tests import factories
 from tests.servers import free_port
@@ -162,10 +162,10 @@ def test_the_shop_tells_the_first_hundred_faults_and_no_more(
 def test_a_mistake_of_the_shop_tells_nothing_internal(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_args: Any) -> None:
+    def broken(*_args: Any, **_values: Any) -> None:
         raise RuntimeError("SELECT secret FROM /srv/shop.py")
 
-    monkeypatch.setattr(queries, "shown", broken)
+    monkeypatch.setattr(views, "read", broken)
     monkeypatch.setitem(app.config, "PROPAGATE_ERRORS", False)
 
     body = assert_problem(client.get(f"{URL}/1"), "internal")
@@ -176,10 +176,10 @@ def test_a_mistake_of_the_shop_tells_nothing_internal(
 def test_an_error_of_the_database_that_is_no_outage_is_a_mistake_of_the_shop(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_args: Any) -> None:
+    def broken(*_args: Any, **_values: Any) -> None:
         raise OperationalError("SELECT 1 FROM x", {}, Exception(1064, "syntax"))
 
-    monkeypatch.setattr(queries, "shown", broken)
+    monkeypatch.setattr(views, "read", broken)
     monkeypatch.setitem(app.config, "PROPAGATE_ERRORS", False)
 
     assert_problem(client.get(f"{URL}/1"), "internal")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from shop.products import queries
+from shop.products import views
 from tests import factories
 from tests.conftest import create_shop
 
@@ -59,10 +59,10 @@ def check_headers(headers: Any) -> None:
 def test_even_the_answer_to_a_mistake_of_the_shop_is_hardened(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_args: Any) -> None:
+    def broken(*_args: Any, **_values: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(queries, "shown", broken)
+    monkeypatch.setattr(views, "read", broken)
     monkeypatch.setitem(client.application.config, "PROPAGATE_ERRORS", False)
 
     answer = client.get(f"{URL}/1")
