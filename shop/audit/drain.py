@@ -29,8 +29,11 @@ from shop.retry import Backoff
 log = logs.get(__name__)
 
 _READ_AHEAD = 500
-_SAVE_SECONDS = 0.1
+_SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
+#: The sequencer rests after stamping, this many times as long as it took, up to these seconds.
+_REST = 4.0
+_LONGEST_REST = 0.008
 
 
 class Deposed(Exception):
@@ -89,38 +92,33 @@ class Publisher(threading.Thread):
 
     def _stream(self) -> None:
         window = Window(self._cursor())
+        unsent = EventReader(self._engine, window.position, self._stamped)
         saved, saved_at = window.position, time.monotonic()
-        unsent = self._unsent(window.position)
         heard_at = time.monotonic()
         while self._leading:
             while len(window) < self._window and (event := next(unsent, None)) is not None:
                 self._sink.publish(event)
                 window.sent(event.position)
                 self.on_published(event)
-            if len(window) and (done := self._sink.acknowledged(self._patience(window))):
-                window.acknowledge(done)
+            if not len(window):
+                self._stamped.wait(1.0 if window.position == saved else _SAVE_SECONDS)
                 heard_at = time.monotonic()
-            if not len(window) and window.position == saved:
-                self._stamped.wait(1.0)
+            elif done := self._sink.acknowledged(self._patience(window)):
+                window.acknowledge(done)
                 heard_at = time.monotonic()
             now = time.monotonic()
             if now - heard_at > _SILENCE_SECONDS:
-                raise SinkDown(
-                    f"{self._sink.name} has acknowledged nothing for {now - heard_at:.0f} s"
-                )
+                raise SinkDown(f"{self._sink.name} acknowledged nothing for {_SILENCE_SECONDS} s")
             behind = window.position - saved
-            if behind and (
-                behind >= self._batch or not len(window) or now - saved_at > _SAVE_SECONDS
-            ):
+            if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
                 self._save(window.position)
                 saved, saved_at = window.position, now
+        if window.position > saved and self._lease.held:
+            self._save(window.position)
 
     def _patience(self, window: Window) -> float:
         # A full window can only wait for an acknowledgement; otherwise new events may come.
         return 0.05 if len(window) >= self._window else 0.004
-
-    def _unsent(self, position: int) -> EventReader:
-        return EventReader(self._engine, position, self._stamped)
 
     def _cursor(self) -> int:
         where = select(AuditSink.position).where(AuditSink.name == self._sink.name)
@@ -248,11 +246,16 @@ class Drain:
             while self._lease.held and not self._stopping.is_set():
                 if self._lease.renewal_due and not self._lease.renew():
                     return
+                started = time.monotonic()
                 count = stamp(self._engine)
                 if count:
                     for publisher in publishers:
                         publisher.wake()
-                if count < BATCH:
+                    # Under load, entries are stamped in handfuls: a transaction each would take
+                    # the machine from those who write them.
+                    rest = min(_REST * (time.monotonic() - started), _LONGEST_REST)
+                    self._stopping.wait(rest if count < BATCH else 0)
+                else:
                     wait_for_ring(ears)
 
     def _step_down(self, publishers: Sequence[Publisher]) -> None:

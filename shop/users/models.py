@@ -39,6 +39,4 @@ class User(Audited, Base):
 
 def normalise_email(address: str) -> str:
     """One spelling for each mailbox: NFKC, trimmed, without case (the shop ignores case)."""
-    folded = unicodedata.normalize("NFKC", address).casefold()
-    # Folding can undo the normal form.
-    return unicodedata.normalize("NFKC", folded).strip()
+    return unicodedata.normalize("NFKC", address).strip().casefold()
