@@ -125,6 +125,7 @@ def _configure(app: Flask, config: Config) -> None:
     app.config.update(
         SECRET_KEY=config.signing_key(),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
+        PROPAGATE_EXCEPTIONS=config.propagate_errors,
         PROPAGATE_ERRORS=config.propagate_errors,
         CURRENCY=config.currency,
         ACCESS_TOKEN_SECONDS=config.access_token_seconds,
@@ -178,7 +179,13 @@ def _allow_browsers(app: Flask, config: Config) -> None:
         flask_cors.CORS(
             app,
             origins=list(config.cors_origins),
-            allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "If-Match",
+                "If-None-Match",
+                "X-Request-ID",
+            ],
             expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
             max_age=600,
         )

@@ -261,10 +261,13 @@ def reason(error: Exception) -> str:
     return " ".join(str(original).split())[:300]
 
 
-def is_duplicate(error: exc.IntegrityError, column: str) -> bool:
-    """Whether a unique rule on `column` was broken (both engines name it in their message)."""
+def is_duplicate(error: exc.IntegrityError, table: str, column: str) -> bool:
+    """Whether the unique rule on one column of a table was broken, by the name of the rule."""
     text = str(error.orig)
-    return ("UNIQUE constraint failed" in text or "Duplicate entry" in text) and column in text
+    # SQLite names the column, MySQL and MariaDB the key (MySQL with its table), after the value.
+    if text.startswith("UNIQUE constraint failed: "):
+        return text.endswith(f": {table}.{column}")
+    return "Duplicate entry" in text and f"uq_{table}_{column}'" in text.rpartition(" for key ")[2]
 
 
 def read(statement: Executable, **values: Any) -> Sequence[Row[Any]]:

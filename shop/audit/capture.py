@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, Self, cast
 
 import orjson
-from sqlalchemy import BigInteger, event, insert, inspect
+from sqlalchemy import BigInteger, Insert, Table, event, insert, inspect
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declared_attr, mapped_column
-from sqlalchemy.orm.mapper import Mapper
 from sqlalchemy.orm.state import InstanceState
 from ulid import ULID
 
@@ -38,6 +38,9 @@ class Audited:
     audit_secret: ClassVar[frozenset[str]] = frozenset()
     audit_masked: ClassVar[dict[str, Callable[[str], str]]] = {}
 
+    __tablename__: str
+    __table__: ClassVar[Any]
+
     version: Mapped[int] = mapped_column(BigInteger)
 
     @declared_attr.directive
@@ -55,47 +58,35 @@ def mask_email(address: str) -> str:
     return f"{name[:1]}***{at}{domain}"
 
 
-def _visible(state: InstanceState[Any], mapper: Mapper[Any], values: Row) -> Row:
+def _visible(model: type[Audited], values: Row) -> Row:
     """The row as the log may show it: secrets left out, personal data masked."""
-    model: type[Audited] = state.class_
-    shown = {key: values[key] for key in mapper.column_attrs.keys() if key in values}  # noqa: SIM118
-    for key in model.audit_secret:
-        shown.pop(key, None)
+    keys = model.__table__.columns.keys()
+    shown = {key: values[key] for key in keys if key in values and key not in model.audit_secret}
     for key, mask in model.audit_masked.items():
         if isinstance(text := shown.get(key), str):
             shown[key] = mask(text)
     return shown
 
 
-def _changes(state: InstanceState[Any], mapper: Mapper[Any]) -> Row:
-    """Old values of the columns that this flush changes; empty when it changes none."""
-    changed = {}
-    for key in mapper.column_attrs.keys():  # noqa: SIM118 (iterating gives the attributes)
-        history = state.attrs[key].history
-        if history.has_changes():
-            changed[key] = history.deleted[0] if history.deleted else None
-    return changed
-
-
-def _entry(state: InstanceState[Any], action: str, before: Row | None, moment: datetime) -> Row:
-    mapper, table = state.mapper, str(state.class_.__tablename__)
-    values: Row = dict.fromkeys(mapper.column_attrs.keys()) | state.dict
-    row_id = mapper.primary_key_from_instance(state.obj())[0]
-    after = None if action == "delete" else _visible(state, mapper, values)
+def _entry(
+    model: type[Audited], action: str, before: Row | None, values: Row, moment: datetime
+) -> Row:
+    """The audit entry of one change; `values` is the row after it, or the last of a deleted one."""
+    (key,) = model.__table__.primary_key.columns.keys()
     data = {
-        "table": table,
-        "id": row_id,
+        "table": model.__tablename__,
+        "id": values[key],
         "action": action,
-        "before": None if before is None else _visible(state, mapper, before),
-        "after": after,
+        "before": None if before is None else _visible(model, before),
+        "after": None if action == "delete" else _visible(model, values),
     }
     return {
         "event_id": str(ULID()),
-        "table_name": table,
-        "row_id": row_id,
+        "table_name": model.__tablename__,
+        "row_id": values[key],
         "sequence": values["version"] + (1 if action == "delete" else 0),
         "action": action,
-        "type": f"shop.{state.class_.audit_noun}.{_VERBS[action]}",
+        "type": f"shop.{model.audit_noun}.{_VERBS[action]}",
         "data": orjson.dumps(data, option=orjson.OPT_UTC_Z).decode(),
         "actor": provenance.actor.get(),
         "request_id": provenance.request_id.get(),
@@ -103,20 +94,86 @@ def _entry(state: InstanceState[Any], action: str, before: Row | None, moment: d
     }
 
 
+def _changes(state: InstanceState[Any]) -> Row:
+    """Old values of the columns that this flush changes; empty when it changes none."""
+    changed = {}
+    for key in state.mapper.column_attrs.keys():  # noqa: SIM118 (iterating gives the attributes)
+        history = state.attrs[key].history
+        if history.has_changes():
+            changed[key] = history.deleted[0] if history.deleted else None
+    return changed
+
+
+def _values(state: InstanceState[Any]) -> Row:
+    # What was never set is NULL now.
+    return dict.fromkeys(state.mapper.column_attrs.keys()) | state.dict
+
+
 def _entries(session: Session) -> Iterable[Row]:
     moment = clock.now()
     for item in session.new:
         if isinstance(item, Audited):
-            yield _entry(inspect(item), "insert", None, moment)
+            yield _entry(type(item), "insert", None, _values(inspect(item)), moment)
     for item in session.dirty:
         if isinstance(item, Audited):
             state = inspect(item)
-            if before := _changes(state, state.mapper):
-                yield _entry(state, "update", before, moment)
+            if before := _changes(state):
+                yield _entry(type(item), "update", before, _values(state), moment)
     for item in session.deleted:
         if isinstance(item, Audited):
-            state = inspect(item)
-            yield _entry(state, "delete", dict(state.dict), moment)
+            values = _values(inspect(item))
+            yield _entry(type(item), "delete", values, values, moment)
+
+
+class AuditedInserts:
+    """Inserts rows of audited tables without objects: several times faster, and as audited.
+
+    The entries of all rows are written when the block ends::
+
+        with AuditedInserts(session) as inserts:
+            product = inserts.add(Product, name="Oak table", ...)
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._connection = session.connection()
+        self._moment = clock.now()
+        self._entries: list[Row] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        if kind is None and self._entries:
+            self._connection.execute(_INSERT, self._entries)
+            self._session.info["audited"] = True
+
+    def add(self, model: type[Audited], **values: Any) -> Row:
+        """Insert one row; answers it as it is stored: id, version 1 and defaults filled in."""
+        table = model.__table__
+        row = {name: self._default(column) for name, column in _defaults(table)}
+        row |= {"version": 1} | values
+        (key,) = table.primary_key.columns.keys()
+        result = self._connection.execute(_insert_into(table), row)
+        (row[key],) = cast(tuple[int], result.inserted_primary_key)
+        self._entries.append(_entry(model, "insert", None, row, self._moment))
+        return row
+
+    def _default(self, value: Any) -> Any:
+        # All times of one unit of work are the same instant.
+        return self._moment if callable(value) else value
+
+
+@lru_cache
+def _insert_into(table: Table) -> Insert:
+    return insert(table)
+
+
+@lru_cache
+def _defaults(table: Table) -> list[tuple[str, Any]]:
+    """Columns with a default: a plain value, or a callable, which in our models is the time."""
+    columns = [column for column in table.columns if column.default is not None]
+    return [(column.key, getattr(column.default, "arg", None)) for column in columns]
 
 
 @event.listens_for(Session, "after_flush")

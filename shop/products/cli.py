@@ -12,15 +12,14 @@ from flask import current_app
 from flask.cli import with_appcontext
 from rich.progress import Progress
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from shop import provenance
+from shop.audit.capture import AuditedInserts
 from shop.db import db, transactional
 from shop.products import operations
 from shop.products.demo import PersonIdea, ProductIdea, invent_people, invent_products
 from shop.products.models import Product
-from shop.users import operations as user_operations
-from shop.users.models import User
+from shop.users.models import User, normalise_email
 from shop.users.passwords import hash_password
 
 _BATCH = 250
@@ -51,23 +50,21 @@ def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
 
 
 def _store(
-    ideas: Iterator[Any], add: Callable[[Session, Any], None], advance: Callable[[int], None]
+    ideas: Iterator[Any], add: Callable[[AuditedInserts, Any], None], advance: Callable[[int], None]
 ) -> None:
     while batch := list(islice(ideas, _BATCH)):
 
         @transactional
         def store(batch: list[Any] = batch) -> None:
-            for idea in batch:
-                add(db.session(), idea)
-            db.session.flush()
+            with AuditedInserts(db.session()) as inserts:
+                for idea in batch:
+                    add(inserts, idea)
 
         store()
         advance(len(batch))
-        # What is stored would otherwise be held and looked through at each flush.
-        db.session.expunge_all()
 
 
-def _add_product(session: Session, idea: ProductIdea) -> None:
+def _add_product(inserts: AuditedInserts, idea: ProductIdea) -> None:
     currency = current_app.config["CURRENCY"]
     variants = [
         {
@@ -87,14 +84,20 @@ def _add_product(session: Session, idea: ProductIdea) -> None:
         "attributes": idea.attributes,
         "variants": variants,
     }
-    session.add(operations.new_product(product))
+    operations.insert_product(inserts, product)
 
 
-def _person_adder() -> Callable[[Session, PersonIdea], None]:
+def _person_adder() -> Callable[[AuditedInserts, PersonIdea], None]:
     # Nobody signs in as an invented person: one hash of a forgotten password serves all.
     password_hash = hash_password(secrets.token_urlsafe(24))
 
-    def add(session: Session, person: PersonIdea) -> None:
-        session.add(user_operations.new_user(person.email, person.name, password_hash, "customer"))
+    def add(inserts: AuditedInserts, person: PersonIdea) -> None:
+        inserts.add(
+            User,
+            email=normalise_email(person.email),
+            name=person.name,
+            password_hash=password_hash,
+            role="customer",
+        )
 
     return add

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from slugify import slugify
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shop.audit.capture import AuditedInserts, Row
 from shop.db import LostRace, is_duplicate
 from shop.errors import Conflict, NotFound
 from shop.products import queries
@@ -25,7 +29,15 @@ class SlugTaken(Conflict):
     """A slug names one product."""
 
 
-def create_product(session: Session, data: dict[str, Any]) -> Product:
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The rows of a new product, as they are stored; a variant's with its `on_hand`."""
+
+    product: Row
+    variants: list[Row]
+
+
+def create_product(session: Session, data: dict[str, Any]) -> Created:
     """Create a product with its variants and their stock.
 
     `data` is a loaded `ProductIn`. Without a slug it gets one from its name.
@@ -37,39 +49,36 @@ def create_product(session: Session, data: dict[str, Any]) -> Product:
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
     slug = data.get("slug") or _free_slug(session, data["name"])
-    product = new_product({**data, "slug": slug})
-    session.add(product)
     try:
-        _flush(session)
+        with _unique_names(), AuditedInserts(session) as inserts:
+            return insert_product(inserts, {**data, "slug": slug})
     except SlugTaken as error:
         if "slug" in data:
             raise
         # Another request gave this name's slug away at the same moment; next time that is seen.
         raise LostRace from error
-    return product
 
 
-def new_product(data: dict[str, Any]) -> Product:
-    """A product object with all it owns, not yet in a session."""
-    return Product(
-        name=data["name"],
-        slug=data["slug"],
-        description=data["description"],
-        status=data["status"],
-        attributes=data["attributes"],
-        variants=[_new_variant(variant) for variant in data["variants"]],
-    )
+def insert_product(inserts: AuditedInserts, data: dict[str, Any]) -> Created:
+    """Insert the rows of a product that has a slug."""
+    fields = ("name", "slug", "description", "status", "attributes")
+    product = inserts.add(Product, **{field: data[field] for field in fields})
+    variants = [_insert_variant(inserts, product["id"], variant) for variant in data["variants"]]
+    return Created(product, variants)
 
 
-def _new_variant(data: dict[str, Any]) -> Variant:
-    return Variant(
+def _insert_variant(inserts: AuditedInserts, product_id: int, data: dict[str, Any]) -> Row:
+    variant = inserts.add(
+        Variant,
+        product_id=product_id,
         sku=data["sku"],
         name=data["name"],
         price_amount=data["price"]["amount"],
         currency=data["price"]["currency"],
         attributes=data["attributes"],
-        stock=StockLevel(on_hand=data["stock"]),
     )
+    inserts.add(StockLevel, variant_id=variant["id"], on_hand=data["stock"])
+    return variant | {"on_hand": data["stock"]}
 
 
 def _free_slug(session: Session, name: str) -> str:
@@ -86,7 +95,8 @@ def change_product(session: Session, product: Product, changes: dict[str, Any]) 
     """Change the product's own fields. Raises SlugTaken."""
     for field, value in changes.items():
         setattr(product, field, value)
-    _flush(session)
+    with _unique_names():
+        session.flush()
 
 
 def delete_product(session: Session, product: Product) -> None:
@@ -103,12 +113,14 @@ def find_for_change(session: Session, product_id: int) -> Product:
     return product
 
 
-def _flush(session: Session) -> None:
+@contextmanager
+def _unique_names() -> Iterator[None]:
+    """Say which name is taken, instead of what the database says."""
     try:
-        session.flush()
+        yield
     except IntegrityError as error:
-        if is_duplicate(error, "sku"):
+        if is_duplicate(error, "variants", "sku"):
             raise SkuTaken("One of the SKUs is taken. A SKU names one variant.") from error
-        if is_duplicate(error, "slug"):
+        if is_duplicate(error, "products", "slug"):
             raise SlugTaken("The slug is taken. Choose another one.") from error
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -148,13 +148,23 @@ def _json(attributes: str | dict[str, str]) -> Any:
 
 def product_out(product: Product) -> dict[str, Any]:
     """`ProductOut` of a product object whose variants and stock are loaded."""
-    row = (
-        product.id, product.name, product.slug, product.description, product.status,
-        product.attributes, product.version, product.created_at, product.updated_at,
-    )  # fmt: skip
-    variants = [
-        (product.id, v.id, v.sku, v.name, v.price_amount, v.currency, v.attributes,
-         v.stock.on_hand, v.version)
-        for v in product.variants
-    ]  # fmt: skip
-    return products_out([row], variants)[0]
+    variants = [vars(v) | {"on_hand": v.stock.on_hand} for v in product.variants]
+    return stored_product_out(vars(product), variants)
+
+
+def stored_product_out(
+    product: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """`ProductOut` of a stored product and its variants, by column names."""
+    rows = [tuple(variant[name] for name in _VARIANT_COLUMNS) for variant in variants]
+    return products_out([tuple(product[name] for name in _PRODUCT_COLUMNS)], rows)[0]
+
+
+_PRODUCT_COLUMNS = (
+    "id", "name", "slug", "description", "status", "attributes", "version", "created_at",
+    "updated_at",
+)  # fmt: skip
+_VARIANT_COLUMNS = (
+    "product_id", "id", "sku", "name", "price_amount", "currency", "attributes", "on_hand",
+    "version",
+)  # fmt: skip

@@ -18,6 +18,7 @@ from shop.products.schemas import (
     ProductQuery,
     product_out,
     products_out,
+    stored_product_out,
 )
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
@@ -65,9 +66,10 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 @transactional
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
-    product = operations.create_product(db.session(), data)
-    location = url_for("products.get_product", id=product.id)
-    return answer(product_out(product), 201, version=product.version, location=location)
+    created = operations.create_product(db.session(), data)
+    body = stored_product_out(created.product, created.variants)
+    location = url_for("products.get_product", id=body["id"])
+    return answer(body, 201, version=body["version"], location=location)
 
 
 @products.get("/products/<id>")

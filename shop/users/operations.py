@@ -33,19 +33,14 @@ def sign_in(session: Session, email: str, password: str) -> User:
     return user
 
 
-def new_user(email: str, name: str, password_hash: str, role: str) -> User:
-    """An account object, not yet in a session."""
-    return User(email=normalise_email(email), name=name, password_hash=password_hash, role=role)
-
-
 def create_user(session: Session, email: str, name: str, password_hash: str, role: str) -> User:
     """Open an account. Raises EmailTaken."""
-    user = new_user(email, name, password_hash, role)
+    user = User(email=normalise_email(email), name=name, password_hash=password_hash, role=role)
     session.add(user)
     try:
         session.flush()
     except IntegrityError as error:
-        if is_duplicate(error, "email"):
+        if is_duplicate(error, "users", "email"):
             raise EmailTaken("There is an account with this e-mail address.") from error
         raise
     return user

@@ -137,7 +137,8 @@ class Blueprint(flask_smorest.Blueprint):
         """Take a JSON body of this shape."""
 
         def decorate(view: View) -> View:
-            parsed = self.arguments(schema)(view)
+            # An instance: of a class, webargs would make a new one for each request.
+            parsed = self.arguments(schema())(view)
             return cast(View, self.refuses(400, 413, 415)(parsed))
 
         return decorate
@@ -145,7 +146,7 @@ class Blueprint(flask_smorest.Blueprint):
     def query(self, schema: type[Schema]) -> Callable[[View], View]:
         """Take query parameters of this shape, as keyword arguments."""
         return cast(
-            Callable[[View], View], self.arguments(schema, location="query", as_kwargs=True)
+            Callable[[View], View], self.arguments(schema(), location="query", as_kwargs=True)
         )
 
     def refuses(self, *statuses: int) -> Callable[[View], View]:
