@@ -145,6 +145,9 @@ class AuditedInserts:
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         if kind is None and self._entries:
+            written = clock.now()
+            for entry in self._entries:
+                entry["created_at"] = written
             self._connection.execute(_INSERT, self._entries)
             self._session.info["audited"] = True
 

@@ -33,7 +33,7 @@ _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
 #: The sequencer rests after stamping, this many times as long as it took, up to these seconds.
 _REST = 4.0
-_LONGEST_REST = 0.008
+_LONGEST_REST = 0.005
 
 
 class Deposed(Exception):
@@ -102,6 +102,8 @@ class Publisher(threading.Thread):
                 self.on_published(event)
             if not len(window):
                 self._stamped.wait(1.0 if window.position == saved else _SAVE_SECONDS)
+                # Nothing can come, but an idle connection wants to be kept, or found dead.
+                self._sink.acknowledged(0.0)
                 heard_at = time.monotonic()
             elif done := self._sink.acknowledged(self._patience(window)):
                 window.acknowledge(done)

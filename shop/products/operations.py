@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shop.audit.capture import AuditedInserts, Row
-from shop.db import LostRace, is_duplicate
+from shop.db import is_duplicate
 from shop.errors import Conflict, NotFound
 from shop.products import queries
 from shop.products.models import Product, StockLevel, Variant
@@ -48,21 +48,18 @@ def create_product(session: Session, data: dict[str, Any]) -> Created:
     skus = [variant["sku"] for variant in data["variants"]]
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
-    slug = data.get("slug") or _free_slug(session, data["name"])
-    try:
-        with _unique_names(), AuditedInserts(session) as inserts:
-            return insert_product(inserts, {**data, "slug": slug})
-    except SlugTaken as error:
-        if "slug" in data:
-            raise
-        # Another request gave this name's slug away at the same moment; next time that is seen.
-        raise LostRace from error
+    with _unique_names(), AuditedInserts(session) as inserts:
+        return insert_product(inserts, data)
 
 
 def insert_product(inserts: AuditedInserts, data: dict[str, Any]) -> Created:
-    """Insert the rows of a product that has a slug."""
-    fields = ("name", "slug", "description", "status", "attributes")
-    product = inserts.add(Product, **{field: data[field] for field in fields})
+    """Insert the rows of a product; see `create_product`."""
+    fields = ("name", "description", "status", "attributes")
+    values = {field: data[field] for field in fields}
+    if "slug" in data:
+        product = inserts.add(Product, **values, slug=data["slug"])
+    else:
+        product = _insert_with_free_slug(inserts, values)
     variants = [_insert_variant(inserts, product["id"], variant) for variant in data["variants"]]
     return Created(product, variants)
 
@@ -81,14 +78,20 @@ def _insert_variant(inserts: AuditedInserts, product_id: int, data: dict[str, An
     return variant | {"on_hand": data["stock"]}
 
 
-def _free_slug(session: Session, name: str) -> str:
-    slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
+def _insert_with_free_slug(inserts: AuditedInserts, values: dict[str, Any]) -> Row:
+    slug = slugify(values["name"], max_length=_LONGEST_SLUG, word_boundary=True)
     if slug.isdecimal():
         slug = f"product-{slug}"
-    if slug and session.connection().execute(queries.SLUG_TAKEN, {"slug": slug}).first() is None:
-        return slug
+    try:
+        if slug:
+            return inserts.add(Product, **values, slug=slug)
+    except IntegrityError as error:
+        # Tried, not asked first: that is a query less, and nobody can come in between. The
+        # failed statement leaves the transaction as it was.
+        if not is_duplicate(error, "products", "slug"):
+            raise
     # Chance, not a counter: two requests at once must not both find the same next number.
-    return f"{slug or 'product'}-{secrets.token_hex(4)}"
+    return inserts.add(Product, **values, slug=f"{slug or 'product'}-{secrets.token_hex(4)}")
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:

@@ -53,9 +53,6 @@ _SHOWN = (
 SHOWN_BY_ID = _SHOWN.where(Product.id == bindparam("key"))
 SHOWN_BY_SLUG = _SHOWN.where(Product.slug == bindparam("key"))
 
-#: The product that has this `slug`.
-SLUG_TAKEN = select(Product.id).where(Product.slug == bindparam("slug"))
-
 
 def for_change(product_id: int) -> Select[Product]:
     """A product under a lock, as it is now, with what it owns."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
+import select
 import socket
 import ssl
-import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,7 +42,7 @@ def _content_type() -> _Packed:
 
 
 class MqttSink(Sink):
-    """Publishes to `<prefix>/<table>/<id>` at QoS 1.
+    """Publishes to `<prefix>/<table>/<id>` at QoS 1, all of it in the thread that calls.
 
     `find_url` answers `mqtt://` or `mqtts://` and is asked at each connection, since the embedded
     broker may come later or elsewhere; None when there is no broker.
@@ -56,10 +56,11 @@ class MqttSink(Sink):
         self._prefix = prefix
         self._properties = _content_type()
         self._client: mqtt.Client | None = None
+        self._connected = False
+        self._trouble: str | None = None
+        self._refusal: str | None = None
         self._positions: dict[int, int] = {}
-        self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._connected = threading.Event()
-        self._lost: str | None = None
+        self._acknowledged: list[int] = []
         self._on_the_wire = _ON_THE_WIRE
 
     @property
@@ -72,27 +73,26 @@ class MqttSink(Sink):
         return self._url.port or (8883 if self._url.scheme == "mqtts" else 1883)
 
     def open(self) -> None:
-        self.close()
         self._url = urlsplit(self._find_url() or "")
         if not self._url.hostname:
             raise SinkDown("there is no broker: the embedded one does not run")
         self._connect()
         if self._client is not None and self._client.max_inflight_messages != self._on_the_wire:
             # The broker's Receive Maximum is lower; paho cannot change its own while connected.
-            self.close()
             self._connect()
 
     def _connect(self) -> None:
+        self.close()
         self._client = client = self._new_client()
         try:
-            client.connect(
-                self._url.hostname or "127.0.0.1", self._port, keepalive=_KEEPALIVE_SECONDS
-            )
+            client.connect(str(self._url.hostname), self._port, keepalive=_KEEPALIVE_SECONDS)
         except (OSError, ValueError) as error:
             raise SinkDown(f"no broker at {self.address}: {error}") from error
-        client.loop_start()
-        if not self._connected.wait(_CONNECT_SECONDS) or self._lost is not None:
-            raise SinkDown(f"the broker at {self.address} refused: {self._lost or 'no answer'}")
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while not self._connected:
+            if time.monotonic() > deadline:
+                raise SinkDown(f"the broker at {self.address} gives no answer")
+            self._serve(0.1)
 
     def _new_client(self) -> mqtt.Client:
         # A new client for each connection, and none reconnects by itself: it would send again
@@ -107,8 +107,8 @@ class MqttSink(Sink):
             client.username_pw_set(unquote(self._url.username), password)
         if self._url.scheme == "mqtts":
             client.tls_set_context(ssl.create_default_context())
-        self._positions, self._answers = {}, queue.SimpleQueue()
-        self._connected, self._lost = threading.Event(), None
+        self._connected, self._trouble, self._refusal = False, None, None
+        self._positions, self._acknowledged = {}, []
         client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -116,8 +116,8 @@ class MqttSink(Sink):
         return client
 
     def publish(self, event: Event) -> None:
-        if self._client is None or self._lost is not None:
-            raise SinkDown(f"the connection to {self.address} is lost: {self._lost}")
+        self._raise_trouble()
+        assert self._client is not None
         info = self._client.publish(
             f"{self._prefix}/{event.table}/{event.row_id}",
             event.message(),
@@ -129,42 +129,57 @@ class MqttSink(Sink):
         self._positions[info.mid] = event.position
 
     def acknowledged(self, timeout: float) -> Sequence[int]:
-        done: list[int] = []
-        try:
-            while True:
-                wait = timeout > 0 and not done
-                mid, reason = self._answers.get(wait, timeout if wait else None)
-                if mid < 0:
-                    raise SinkDown(f"the connection to {self.address} is lost: {reason}")
-                if reason.is_failure:
-                    raise SinkRefused(f"{self.address} refused an event: {reason}")
-                done.append(self._positions.pop(mid))
-        except queue.Empty:
-            return done
+        self._serve(0.0 if self._acknowledged else timeout)
+        if self._refusal is not None:
+            raise SinkRefused(f"{self.address} refused an event: {self._refusal}")
+        done, self._acknowledged = self._acknowledged, []
+        return done
 
     def close(self) -> None:
-        if self._client is None:
-            return
-        client, self._client = self._client, None
-        client.on_disconnect = None
-        client.disconnect()
-        client.loop_stop()
+        if self._client is not None:
+            client, self._client = self._client, None
+            client.on_disconnect = None
+            client.disconnect()
 
-    # The callbacks run in paho's thread, some under its locks: they only leave a note.
+    def _serve(self, timeout: float) -> None:
+        """Read and write what is there, waiting at most `timeout` for something to be."""
+        self._raise_trouble()
+        assert self._client is not None
+        sock = self._client.socket()
+        if sock is None:
+            raise SinkDown(f"the connection to {self.address} is closed")
+        # TLS may hold bytes that the socket no longer shows as readable.
+        decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        ready = poll.poll(0 if decrypted else timeout * 1000)
+        if decrypted or any(what & ~select.POLLOUT for _, what in ready):
+            self._client.loop_read()
+        if any(what & select.POLLOUT for _, what in ready):
+            self._client.loop_write()
+        self._client.loop_misc()
+        self._raise_trouble()
+
+    def _raise_trouble(self) -> None:
+        if self._trouble is not None or self._client is None:
+            raise SinkDown(f"{self.address}: {self._trouble or 'not connected'}")
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._lost = str(reason)
+            self._trouble = f"refused: {reason}"
         limit = getattr(properties, "ReceiveMaximum", _ON_THE_WIRE)
         self._on_the_wire = min(_ON_THE_WIRE, limit)
-        self._connected.set()
+        self._connected = True
 
     def _on_disconnect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
-        self._lost = str(reason)
-        self._answers.put((-1, reason))
+        self._trouble = self._trouble or f"the connection is lost: {reason}"
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
-        self._answers.put((mid, reason))
+        # An acknowledgement may say no: what it names is not processed then.
+        if reason.is_failure:
+            self._refusal = str(reason)
+        else:
+            self._acknowledged.append(self._positions.pop(mid))
 
 
 def _send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:
