@@ -216,7 +216,7 @@ def test_a_real_deadlock_is_run_again(app: Flask, session: Session) -> None:
     single_writer = session.get_bind().dialect.name == "sqlite"
 
     def cross(first: str, second: str) -> None:
-        met = []
+        met: list[bool] = []
 
         @transactional
         def take_both() -> None:

@@ -108,7 +108,7 @@ def test_every_row_is_audited(demo: Callable[..., None], session: Session) -> No
 
     models: tuple[type[Audited], ...] = (Product, Variant, StockLevel, User)
     for model in models:
-        table = model.__tablename__  # type: ignore[attr-defined]
+        table = model.__tablename__
         rows = session.scalar(select(func.count()).select_from(model))
         entries = session.scalars(select(AuditEntry).where(AuditEntry.table_name == table)).all()
         assert len({entry.row_id for entry in entries}) == len(entries) == rows

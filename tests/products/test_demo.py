@@ -1,7 +1,6 @@
 """Tests of the inventor of demo products and people."""
 
 import re
-import time
 from itertools import chain
 
 import pytest
@@ -75,7 +74,8 @@ def test_texts_stay_within_their_length_limits(products: list[ProductIdea]) -> N
 
 def test_descriptions_are_two_or_three_whole_sentences(products: list[ProductIdea]) -> None:
     for product in products:
-        assert "{" not in product.description and "  " not in product.description
+        assert "{" not in product.description
+        assert "  " not in product.description
         sentences = re.split(r"(?<=\.) (?=[A-Z])", product.description)
         assert 2 <= len(sentences) <= 3, product.description
         assert product.description.endswith(".")
@@ -95,7 +95,8 @@ def test_only_a_single_variant_goes_without_a_name(products: list[ProductIdea]) 
         if len(names) == 1:
             assert names == [""]
         else:
-            assert all(names) and len(set(names)) == len(names)
+            assert all(names)
+            assert len(set(names)) == len(names)
 
 
 def test_a_few_products_are_drafts_or_archived(products: list[ProductIdea]) -> None:
@@ -142,10 +143,3 @@ def test_email_addresses_are_unique_and_lie_in_reserved_domains(people: list[Per
     pattern = r"[a-z]+\.[a-z]+\d+@example\.(com|org|net)"
     assert all(re.fullmatch(pattern, email) for email in emails)
     assert all(" " in person.name for person in people)
-
-
-def test_a_thousand_products_take_a_fraction_of_a_second_of_processor_time() -> None:
-    # The usual time is about a tenth of the bound, which leaves room for a run under coverage.
-    started = time.process_time()
-    assert sum(1 for _ in invent_products(1_000)) == 1_000
-    assert time.process_time() - started < 0.5

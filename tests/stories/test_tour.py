@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.running import ROOT, RunningShop
 from tests.servers import MariaDB, Mosquitto, free_port
 

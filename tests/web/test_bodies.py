@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from typing import Any
 
 import pytest
@@ -88,14 +87,10 @@ def send(
 
 def test_hostile_json_is_refused_on_every_route_at_once(send: Any) -> None:
     for what, raw in HOSTILE.items():
-        started = time.perf_counter()
         answer = send(data=raw, content_type=JSON)
-        seconds = time.perf_counter() - started
 
         assert answer.status_code in (400, 422), what
         assert_problem_of_any_pointer(answer)
-        # A tenth of it is usual; a machine that is busy with other tests takes longer.
-        assert seconds < 1, what
 
 
 def assert_problem_of_any_pointer(answer: TestResponse) -> None:

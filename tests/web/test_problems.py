@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +187,6 @@ def test_an_error_of_the_database_that_is_no_outage_is_a_mistake_of_the_shop(
 def test_the_shop_without_its_database_asks_to_come_back(tmp_path: Path) -> None:
     url = f"mysql+pymysql://root:canary@127.0.0.1:{free_port()}/shop"
     client = create_app(Config(env="testing", var=tmp_path, database_url=url)).test_client()
-    started = time.monotonic()
 
     answers = [client.get(URL), client.get(f"{URL}/1"), client.post("/api/v1/auth/login", json={
         "email": "a@example.com", "password": "x"})]  # fmt: skip
@@ -197,7 +195,6 @@ def test_the_shop_without_its_database_asks_to_come_back(tmp_path: Path) -> None
         assert_problem(answer, "unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         assert "canary" not in answer.text
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("slug", sorted(PROBLEMS))
