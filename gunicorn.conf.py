@@ -5,6 +5,7 @@ scheduler after its fork; the master starts the embedded broker, if the settings
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Without this, anything that runs as this user could command the server through its socket.
 control_socket_disable = True
 
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
 _seats = Seats()
 _broker = None
 
@@ -66,12 +68,18 @@ def pre_fork(server, worker):
 
 
 def post_worker_init(worker):
-    shop_app.start(worker.wsgi)
+    # gunicorn's handlers raise wherever the worker is; half-way through starting threads that
+    # would break a lock. What comes meanwhile is dealt with right after.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        shop_app.start(worker.wsgi)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def worker_exit(server, worker):
     # A worker that could not load the app has nothing to stop.
-    if worker.wsgi is not None:
+    if getattr(worker, "wsgi", None) is not None:
         shop_app.stop(worker.wsgi)
 
 

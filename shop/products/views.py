@@ -23,7 +23,7 @@ from shop.products.schemas import (
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
-from shop.web.fields import LARGEST_ID, read_id
+from shop.web.fields import LARGEST_ID, id_or_text
 from shop.web.pagination import decode_cursor, page
 
 products = Blueprint("products", __name__, description="The catalogue")
@@ -79,21 +79,13 @@ def create_product(data: dict[str, Any]) -> Response:
 @products.refuses(404)
 def get_product(id: str) -> Response:
     """Read one product, by its id or its slug."""
-    key = _key(id)
+    key = id_or_text(id)
     rows = read(queries.SHOWN_BY_ID if isinstance(key, int) else queries.SHOWN_BY_SLUG, key=key)
     if not rows or not (rows[0].status == "active" or current_caller().is_employee):
         raise NotFound("There is no such product.")
     product = rows[0][: queries.PRODUCT_WIDTH]
     variants = [row[queries.PRODUCT_WIDTH :] for row in rows]
     return answer(products_out([product], variants)[0], version=rows[0].version)
-
-
-def _key(id_or_slug: str) -> int | str:
-    """An id when it is spelt like one, which no slug is."""
-    try:
-        return read_id(id_or_slug)
-    except ValueError:
-        return id_or_slug
 
 
 @products.patch("/products/<id:id>")

@@ -37,6 +37,14 @@ def read_id(text: str) -> int:
     return number
 
 
+def id_or_text(text: str) -> int | str:
+    """A row id when the text is spelt like one, else the text itself (a slug, a number ...)."""
+    try:
+        return read_id(text)
+    except ValueError:
+        return text
+
+
 class StrictSchema(Schema):
     """Unknown fields are refused."""
 
