@@ -341,7 +341,7 @@ def _transaction(session: Session) -> Iterator[None]:
 
 
 class LostRace(Exception):
-    """The transaction certainly did not commit and is to be run again; operations may raise it."""
+    """The transaction certainly did not commit and may be run again."""
 
 
 def _begin(session: Session) -> None:
