@@ -67,6 +67,11 @@ def pre_fork(server, worker):
     worker.seats, worker.seat = _seats, _seats.take()
 
 
+def post_fork(server, worker):
+    if _broker is not None:
+        _broker.disown()
+
+
 def post_worker_init(worker):
     # gunicorn's handlers raise wherever the worker is; half-way through starting threads that
     # would break a lock. What comes meanwhile is dealt with right after.

@@ -20,7 +20,7 @@ from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
-from shop.db import database_url, db, engine_options, prepare_engine
+from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
 from shop.products.views import products
 from shop.scheduler import Job, Scheduler, jobs_of
@@ -38,6 +38,7 @@ class Shop:
 
     config: Config
     engine: Engine
+    reader: Engine
     jobs: Sequence[Job]
     scheduler: Scheduler | None = None
 
@@ -67,8 +68,8 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     app = Flask("shop", static_folder=None)
     logs.configure(config.log_style)
     _configure(app, config)
-    engine = _connect_database(app, config)
-    app.extensions["shop"] = Shop(config, engine, (*jobs_of(config), *jobs))
+    engine, reader = _connect_database(app, config)
+    app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))
     bell.hang(config.var)
     use_orjson(app)
     requests.register(app)
@@ -86,6 +87,7 @@ def start(app: Flask) -> None:
     shop: Shop = app.extensions["shop"]
     # Connections of the parent must not be used here, and closing them would end the parent's.
     shop.engine.dispose(close=False)
+    shop.reader.dispose(close=False)
     if shop.config.scheduler == "embedded":
         drain = shop.drain() if shop.config.active_sinks else None
         silence = 2.0 * shop.config.lease_seconds
@@ -100,6 +102,7 @@ def stop(app: Flask) -> None:
         shop.scheduler.stop()
         shop.scheduler = None
     shop.engine.dispose()
+    shop.reader.dispose()
 
 
 def _mqtt(config: Config) -> Sink:
@@ -146,22 +149,23 @@ def _configure(app: Flask, config: Config) -> None:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n)  # type: ignore[method-assign]
 
 
-def _connect_database(app: Flask, config: Config) -> Engine:
+def _connect_database(app: Flask, config: Config) -> tuple[Engine, Engine]:
     url = database_url(config.database)
     if url.get_backend_name() == "sqlite" and url.database:
         config.var.mkdir(parents=True, exist_ok=True)
     # Request threads, and as many more for the scheduler, the drain and its publishers.
     threads = config.threads + 4
+    options = engine_options(url, threads=threads, answer_seconds=config.database_seconds)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(
-        url, threads=threads, answer_seconds=config.database_seconds
-    )
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
+    app.config["SQLALCHEMY_BINDS"] = {READER: reader_options(url, options) | {"url": url}}
     db.init_app(app)
     Migrate(app, db)
     with app.app_context():
-        engine = db.engine
+        engine, reader = db.engine, db.engines[READER]
     prepare_engine(engine)
-    return engine
+    prepare_engine(reader)
+    return engine, reader
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:

@@ -6,6 +6,7 @@ the workers and the command line find it. It keeps nothing on disk; the audit lo
 
 from __future__ import annotations
 
+import atexit
 import socket
 from pathlib import Path
 
@@ -60,6 +61,11 @@ class EmbeddedBroker:
         settings.write_text(_SETTINGS.format(port=self.port))
         self._broker = Broker(config_path=str(settings)).start()
         (self._folder / _URL_FILE).write_text(self.url + "\n")
+
+    def disown(self) -> None:
+        """In a process that was forked from the owner: leave the broker alone at the end."""
+        if self._broker is not None:
+            atexit.unregister(self._broker.stop)
 
     def stop(self) -> None:
         """Stop it and withdraw its address."""

@@ -24,7 +24,7 @@ from shop.db import database_url, reason
 _MOST_WORKERS = 64
 _NOBODY = -1
 #: How long a connection may wait for an emptier worker: below what anybody notices.
-_COURTESY_SECONDS = 0.02
+_COURTESY_SECONDS = 0.05
 _PAUSE_SECONDS = 0.0005
 
 

@@ -6,6 +6,7 @@ also polls. It is sent after the commit and never waits.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
@@ -35,6 +36,7 @@ class Doorbell:
         if self._sender is None or self._process != os.getpid():
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sender.setblocking(False)
+            atexit.register(self._sender.close)
             self._process = os.getpid()
         with contextlib.suppress(OSError):
             self._sender.sendto(b"!", self._path)

@@ -11,8 +11,9 @@ from urllib.parse import quote, urlencode
 
 import orjson
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 
 from tests import factories
 from tests.web.checks import assert_problem
@@ -176,28 +177,31 @@ def test_a_repeated_unknown_or_wrong_parameter_is_refused(
 
 
 @contextmanager
-def counted(engine: Engine) -> Iterator[list[str]]:
-    """The statements that the engine executes meanwhile."""
+def counted(app: Flask) -> Iterator[list[str]]:
+    """The statements that the shop executes meanwhile."""
     statements: list[str] = []
 
     def note(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         statements.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    shop = app.extensions["shop"]
+    for engine in (shop.engine, shop.reader):
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        for engine in (shop.engine, shop.reader):
+            event.remove(engine, "before_cursor_execute", note)
 
 
 def test_a_long_page_takes_as_many_queries_as_a_short_one(
-    client: FlaskClient, engine: Engine, create: Callable[[int], list[int]]
+    app: Flask, client: FlaskClient, create: Callable[[int], list[int]]
 ) -> None:
     create(10)
-    with counted(engine) as short:
+    with counted(app) as short:
         assert len(client.get(f"{URL}?limit=100").get_json()["items"]) == 10
     create(90)
-    with counted(engine) as long:
+    with counted(app) as long:
         assert len(client.get(f"{URL}?limit=100").get_json()["items"]) == 100
 
     assert selects(short) == selects(long)
