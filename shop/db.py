@@ -361,7 +361,8 @@ def _begin(session: Session) -> None:
     # A transaction that has read cannot become one that writes on SQLite.
     if session.in_transaction():
         session.rollback()
-    session.connection(execution_options={"writes": True})
+    if session.get_bind().dialect.name == "sqlite":
+        session.connection(execution_options={"writes": True})
 
 
 def _commit(session: Session) -> None:
