@@ -67,17 +67,15 @@ class BalancedWorker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._courteous_since: float | None = None
-        self._quitting = False
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """End at once, when it is asked the first time.
+        """End as for SIGTERM: answer what is being answered, then leave.
 
-        Ctrl-C reaches the workers from the terminal and again from the master. The handler shuts
-        an executor down under a lock; a second handler on top of it would wait for ever.
+        gthread's own handler shuts its executor down and exits from wherever the main thread is.
+        When that is inside the executor, or a handler already (Ctrl-C comes from the terminal and
+        again from the master), it waits for ever for a lock that it holds itself.
         """
-        if not self._quitting:
-            self._quitting = True
-            super().handle_quit(sig, frame)
+        self.handle_exit(sig, frame)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self.seats.set(self.seat, self.nr_conns)
