@@ -19,7 +19,7 @@ from shop import clock, logs
 from shop.audit import queries
 from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
-from shop.audit.sequencer import BATCH, stamp
+from shop.audit.sequencer import BATCH, is_pending, stamp
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
 from shop.audit.wake import bell, wait_for_ring
 from shop.db import reason, writing
@@ -245,11 +245,12 @@ class Drain:
     def _stamp_while_leading(self, publishers: Sequence[Publisher]) -> None:
         with bell.listen() as ears:
             ears.settimeout(self._poll_seconds)
+            rung = True
             while self._lease.held and not self._stopping.is_set():
                 if self._lease.renewal_due and not self._lease.renew():
                     return
                 started = time.monotonic()
-                count = stamp(self._engine)
+                count = stamp(self._engine) if rung or is_pending(self._engine) else 0
                 if count:
                     for publisher in publishers:
                         publisher.wake()
@@ -257,8 +258,7 @@ class Drain:
                     # the machine from those who write them.
                     rest = min(_REST * (time.monotonic() - started), _LONGEST_REST)
                     self._stopping.wait(rest if count < BATCH else 0)
-                else:
-                    wait_for_ring(ears)
+                rung = count == BATCH or wait_for_ring(ears)
 
     def _step_down(self, publishers: Sequence[Publisher]) -> None:
         for publisher in publishers:

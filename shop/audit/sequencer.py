@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, Integer, bindparam, select, update
 
 from shop.audit.models import AuditEntry, AuditHead
 from shop.db import writing
@@ -27,6 +27,20 @@ def runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, previous
 
 
+_PENDING = (
+    select(AuditEntry.id)
+    .where(AuditEntry.position.is_(None))
+    .order_by(AuditEntry.id)
+    .limit(bindparam("most", type_=Integer()))
+)
+
+
+def is_pending(engine: Engine) -> bool:
+    """Whether any committed entry waits for its position; takes no lock."""
+    with engine.connect() as connection:
+        return connection.execute(_PENDING, {"most": 1}).first() is not None
+
+
 def stamp(engine: Engine) -> int:
     """Stamp the entries that are committed and pending, at most `BATCH`; answers how many.
 
@@ -34,20 +48,11 @@ def stamp(engine: Engine) -> int:
     a row that is being inserted. Whoever stamps holds the row of the head, so positions become
     visible in their own order.
     """
-    pending = (
-        select(AuditEntry.id)
-        .where(AuditEntry.position.is_(None))
-        .order_by(AuditEntry.id)
-        .limit(BATCH)
-    )
-    with engine.connect() as connection:
-        if connection.execute(pending.limit(1)).first() is None:
-            return 0
     with writing(engine) as connection:
         head = connection.execute(
             select(AuditHead.position).where(AuditHead.id == 1).with_for_update()
         ).scalar_one()
-        ids = connection.execute(pending).scalars().all()
+        ids = connection.execute(_PENDING, {"most": BATCH}).scalars().all()
         if not ids:
             return 0
         position = head

@@ -52,15 +52,19 @@ class Doorbell:
         return receiver
 
 
-def wait_for_ring(receiver: socket.socket) -> None:
-    """Wait until somebody rings, at most the receiver's time-out; all who rang count as one."""
+def wait_for_ring(receiver: socket.socket) -> bool:
+    """Whether somebody rings within the receiver's time-out; all who rang count as one."""
     timeout = receiver.gettimeout()
-    with contextlib.suppress(TimeoutError, BlockingIOError):
+    try:
         receiver.recv(1)
+    except TimeoutError:
+        return False
+    with contextlib.suppress(BlockingIOError):
         receiver.setblocking(False)
         while receiver.recv(1):
             pass
     receiver.settimeout(timeout)
+    return True
 
 
 bell = Doorbell()
