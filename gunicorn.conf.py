@@ -27,8 +27,8 @@ worker_connections = 1000
 keepalive = 5
 timeout = 60
 graceful_timeout = 30
-max_requests = 20_000
-max_requests_jitter = 2_000
+max_requests = 100_000
+max_requests_jitter = 10_000
 # Heartbeat files on a disk would stall workers whenever the disk does.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Without this, anything that runs as this user could command the server through its socket.
