@@ -6,6 +6,7 @@ Settings come from environment variables with the prefix `SHOP_`, read once at s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -149,12 +150,16 @@ class Config:
         if self.secret_key:
             return self.secret_key
         kept = self.var / "secret_key"
-        self.var.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(48))
-        except FileExistsError:
-            pass
+        if not kept.exists():
+            self.var.mkdir(parents=True, exist_ok=True)
+            # Written aside and linked into place: of several processes that start at once all
+            # read the same whole key.
+            draft = kept.with_name(f"secret_key.{secrets.token_hex(4)}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, kept)
+            draft.unlink()
         return kept.read_text()
 
 
