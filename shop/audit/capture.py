@@ -138,17 +138,16 @@ class AuditedInserts:
         self._session = session
         self._connection = session.connection()
         self._moment = clock.now()
-        self._entries: list[Row] = []
+        self._inserted: list[tuple[type[Audited], Row]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None and self._entries:
+        if kind is None and self._inserted:
             written = clock.now()
-            for entry in self._entries:
-                entry["created_at"] = written
-            self._connection.execute(_INSERT, self._entries)
+            entries = [_entry(model, "insert", None, row, written) for model, row in self._inserted]
+            self._connection.execute(_INSERT, entries)
             self._session.info["audited"] = True
 
     def add(self, model: type[Audited], **values: Any) -> Row:
@@ -159,7 +158,7 @@ class AuditedInserts:
         (key,) = table.primary_key.columns.keys()
         result = self._connection.execute(_insert_into(table), row)
         (row[key],) = cast(tuple[int], result.inserted_primary_key)
-        self._entries.append(_entry(model, "insert", None, row, self._moment))
+        self._inserted.append((model, row))
         return row
 
     def _default(self, value: Any) -> Any:

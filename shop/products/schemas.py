@@ -121,7 +121,9 @@ def products_out(products: Sequence[Any], variants: Sequence[Any]) -> list[dict[
                 "version": version,
             }
         )
-    return [_product_out(product, owned[product[0]]) for product in products]
+    # Deleted between the question for it and the one for its variants: not there any more.
+    there = [product for product in products if product[0] in owned]
+    return [_product_out(product, owned[product[0]]) for product in there]
 
 
 def _product_out(product: Any, variants: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from shop.products import views
 from shop.products.models import Product, StockLevel, Variant
 from tests import factories
 from tests.web.checks import assert_problem
@@ -382,3 +383,19 @@ def test_an_amount_comes_back_to_the_cent(
 
     assert made["price_from"] == price
     assert client.get(f"{URL}/{made['id']}").get_json()["variants"][0]["price"] == price
+
+
+def test_a_product_deleted_while_a_page_is_read_is_left_out_of_it(
+    client: FlaskClient, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = (factories.create_product(client, staff) for _ in range(2))
+    read = views.read
+
+    def read_while_deleting(statement: Any, **values: Any) -> Any:
+        if "ids" in values:
+            client.delete(f"{URL}/{gone['id']}", headers=staff | {"If-Match": "*"})
+        return read(statement, **values)
+
+    monkeypatch.setattr(views, "read", read_while_deleting)
+
+    assert [item["id"] for item in client.get(URL).get_json()["items"]] == [kept["id"]]
