@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from shop.db import read
 from shop.products import views
 from shop.products.models import Product, StockLevel, Variant
 from tests import factories
@@ -389,7 +390,6 @@ def test_a_product_deleted_while_a_page_is_read_is_left_out_of_it(
     client: FlaskClient, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, gone = (factories.create_product(client, staff) for _ in range(2))
-    read = views.read
 
     def read_while_deleting(statement: Any, **values: Any) -> Any:
         if "ids" in values:
