@@ -24,6 +24,7 @@ from shop.db import READER, database_url, db, engine_options, prepare_engine, re
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
 from shop.products.views import products
 from shop.scheduler import Job, Scheduler, jobs_of
+from shop.users.standing import Standing
 from shop.users.views import auth, find_caller, users
 from shop.web import callers, docs, health, problems, requests
 from shop.web.answers import use_orjson
@@ -75,6 +76,8 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     requests.register(app)
     problems.register(app)
     callers.register(app, find_caller)
+    app.extensions["standing"] = standing = Standing(config.var)
+    standing.watch(engine)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
     for commands in (shop_commands, audit_commands, jobs_commands):

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import BigInteger, Insert, Table, event, insert, inspect
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declared_attr, mapped_column
 from sqlalchemy.orm.state import InstanceState
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from shop import clock, provenance
 from shop.audit.models import AuditEntry
@@ -81,7 +81,7 @@ def _entry(
         "after": None if action == "delete" else _visible(model, values),
     }
     return {
-        "event_id": str(ULID()),
+        "event_id": ulid_now(),
         "table_name": model.__tablename__,
         "row_id": values[key],
         "sequence": values["version"] + (1 if action == "delete" else 0),

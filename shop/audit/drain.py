@@ -33,7 +33,7 @@ _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
 #: The sequencer rests after stamping, this many times as long as it took, up to these seconds.
 _REST = 4.0
-_LONGEST_REST = 0.015
+_LONGEST_REST = 0.008
 
 
 class Deposed(Exception):

@@ -12,6 +12,7 @@ from shop.errors import NotFound
 from shop.users import operations, queries
 from shop.users.models import User
 from shop.users.schemas import Credentials, Tokens, UserOut, user_out
+from shop.users.standing import Standing
 from shop.web.answers import answer
 from shop.web.api import ETAG, Blueprint
 from shop.web.callers import EVERYONE, SIGNED_IN, Caller, current_caller
@@ -21,9 +22,14 @@ users = Blueprint("users", __name__, description="Accounts")
 
 
 def find_caller(user_id: int) -> Caller | None:
-    """The account behind a token's subject; asked at each request, so a change counts at once."""
-    found = read(queries.ROLE_OF, id=user_id)
-    return Caller(user_id, found[0].role) if found else None
+    """The account behind a token's subject."""
+
+    def ask() -> Caller | None:
+        found = read(queries.ROLE_OF, id=user_id)
+        return Caller(user_id, found[0].role) if found else None
+
+    standing: Standing = current_app.extensions["standing"]
+    return standing.of(user_id, ask)
 
 
 @auth.post("/auth/login")

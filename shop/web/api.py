@@ -137,7 +137,6 @@ class Blueprint(flask_smorest.Blueprint):
         """Take a JSON body of this shape."""
 
         def decorate(view: View) -> View:
-            # An instance: of a class, webargs would make a new one for each request.
             parsed = self.arguments(schema())(view)
             return cast(View, self.refuses(400, 413, 415)(parsed))
 

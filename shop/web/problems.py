@@ -127,20 +127,18 @@ def _on_surprise(error: Exception) -> Response:
 def _faults(messages: Any, pointer: str) -> list[Fault]:
     """marshmallow's tree of messages as a flat list with JSON pointers."""
     if isinstance(messages, dict):
-        # webargs puts the location on top ("json", "query"); a pointer starts inside it.
-        top = {"json", "query", "query_and_path", "headers"}
         return [
             fault
             for key, value in messages.items()
-            for fault in _faults(
-                value,
-                pointer if (key in top and not pointer) or key == "_schema"
-                else f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}",
-            )
-        ]  # fmt: skip
+            for fault in _faults(value, pointer if key == "_schema" else f"{pointer}/{_token(key)}")
+        ]
     if isinstance(messages, list):
         return [fault for message in messages for fault in _faults(message, pointer)]
     return [Fault(pointer, str(messages))]
+
+
+def _token(key: object) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 @pages.get("/problems/<slug>")
