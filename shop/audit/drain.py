@@ -31,9 +31,11 @@ log = logs.get(__name__)
 _READ_AHEAD = 500
 _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
-#: The sequencer rests after stamping, this many times as long as it took, up to these seconds.
+#: After stamping the sequencer rests: at most this many times as long as stamping took, at most
+#: this long for each entry (so only above 1,000 a second does it rest long), at most so long.
 _REST = 4.0
-_LONGEST_REST = 0.008
+_REST_PER_ENTRY = 0.001
+_LONGEST_REST = 0.025
 
 
 class Deposed(Exception):
@@ -256,7 +258,8 @@ class Drain:
                         publisher.wake()
                     # Under load, entries are stamped in handfuls: a transaction each would take
                     # the machine from those who write them.
-                    rest = min(_REST * (time.monotonic() - started), _LONGEST_REST)
+                    took = time.monotonic() - started
+                    rest = min(_REST * took, _REST_PER_ENTRY * count, _LONGEST_REST)
                     self._stopping.wait(rest if count < BATCH else 0)
                 rung = count == BATCH or wait_for_ring(ears)
 
