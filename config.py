@@ -14,17 +14,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from environs import EnvValidationError, FileAwareEnv
+from limits.util import parse_many
 from marshmallow import validate
 
 _WEAKEST_KEY = 32
+#: Bound of the numbers of a rate: over thirty years.
+_MOST = 10**9
 _SCHEMES = {
     "database_url": ("sqlite", "mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql"),
     "mqtt_url": ("mqtt", "mqtts"),
+    "mail_url": ("smtp", "smtps"),
+    "public_url": ("http", "https"),
+    "rate_limit_url": ("redis", "rediss"),
 }
+_CONSOLE = "console:"
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_MAILBOX = rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*"
+_SENDER = re.compile(rf"{_MAILBOX}|[^\x00-\x1f\x7f-\x9f<>\"(),:;@\\]+ <{_MAILBOX}>")
 
 
 class ConfigError(Exception):
@@ -88,6 +99,48 @@ class Config:
         500, "How often the drain looks by itself, besides being woken.", low=5, high=60_000
     )
     access_token_seconds: int = setting(900, "Life of an access token.", low=30, high=86_400)
+    refresh_token_seconds: int = setting(
+        2_592_000, "Life of a refresh token; each refresh begins it anew.", low=60, high=31_536_000
+    )
+    session_seconds: int = setting(
+        7_776_000, "Longest life of a session, however often it is refreshed.",
+        low=60, high=31_536_000,
+    )  # fmt: skip
+    password_hashes: int = setting(
+        2, "Passwords that a worker hashes at once (19 MiB and a processor each).", low=1, high=64
+    )
+    rate_limits: str = setting(
+        "on", "Whether sign-in, registration and mail are throttled.", words=("on", "off")
+    )
+    rate_limit_url: str = setting(
+        "", "`redis://` or `rediss://` server that counts them. Empty: the database.", secret=True
+    )
+    limit_sign_in_account: str = setting(
+        "10 per 15 minutes", "Wrong passwords for one account from anywhere."
+    )
+    limit_sign_in_address: str = setting(
+        "100 per 15 minutes", "Wrong passwords from one network address."
+    )
+    limit_register: str = setting(
+        "20 per 1 hour", "Registrations of a taken e-mail address from one network address."
+    )
+    limit_mail_address: str = setting(
+        "30 per 1 hour", "Mails asked for from one network address (forgotten passwords and such)."
+    )
+    limit_mail_recipient: str = setting(
+        "5 per 1 hour", "Mails asked for to one e-mail address; more are left out silently."
+    )
+    limit_token_guesses: str = setting(
+        "30 per 15 minutes", "Wrong one-time and refresh tokens from one network address."
+    )
+    mail_url: str = setting(
+        "", "`smtp://` or `smtps://` server, or `console:`. Empty: `console:`, in production none.",
+        secret=True,
+    )  # fmt: skip
+    mail_from: str = setting("shop@localhost", "Sender of the shop's mail.")
+    public_url: str = setting(
+        "", "Address of the shop front that links in mail lead to. Empty: mail has codes only."
+    )
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."
@@ -129,6 +182,19 @@ class Config:
     def database(self) -> str:
         """The database URL in effect."""
         return self.database_url or f"sqlite:///{self.var.absolute() / 'shop.db'}"
+
+    @property
+    def mail_server(self) -> str:
+        """The mail server in effect; empty when mail waits until there is one."""
+        return self.mail_url or ("" if self.production else "console:")
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """How often what may be tried: rule to rate."""
+        names = [item.name for item in fields(self) if item.name.startswith("limit_")]
+        return {
+            name.removeprefix("limit_").replace("_", "-"): getattr(self, name) for name in names
+        }
 
     @property
     def active_sinks(self) -> tuple[str, ...]:
@@ -228,9 +294,11 @@ def _explain(options: Mapping[str, Any]) -> str:
 def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
     for name, schemes in _SCHEMES.items():
         value = getattr(config, name)
-        if value and value.partition("://")[0] not in schemes:
+        if not value or (name == "mail_url" and value == _CONSOLE):
+            continue
+        if value.partition("://")[0] not in schemes:
             yield name, "must be a URL that starts with " + " or ".join(f"{s}://" for s in schemes)
-        elif value and not _has_address(value):
+        elif not _has_address(value):
             yield name, "must be a URL with a host and, if any, a port from 1 to 65535"
     try:
         ZoneInfo(config.timezone)
@@ -242,6 +310,10 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         yield "mqtt_topic", "must not be empty and must not contain + or #"
     if config.secret_key and len(config.secret_key.encode()) < _WEAKEST_KEY:
         yield "secret_key", f"must have {_WEAKEST_KEY} bytes or more"
+    for item in fields(config):
+        if item.name.startswith("limit_") and not _is_rate(getattr(config, item.name)):
+            yield item.name, "must be one rate such as 10 per 15 minutes"
+    yield from _unsafe_mail(config)
     if config.production:
         yield from _unsafe_in_production(config)
 
@@ -252,6 +324,40 @@ def _has_address(url: str) -> bool:
         return parts.scheme == "sqlite" or bool(parts.hostname and parts.port != 0)
     except ValueError:
         return False
+
+
+def _is_rate(text: str) -> bool:
+    try:
+        rates = parse_many(text)
+    except ValueError:
+        return False
+    # Nought would lock everybody out, where it is rather meant to let everybody in.
+    return len(rates) == 1 and 0 < rates[0].amount < _MOST and rates[0].get_expiry() < _MOST
+
+
+def _unsafe_mail(config: Config) -> Iterator[tuple[str, str]]:
+    if not _SENDER.fullmatch(config.mail_from):
+        yield "mail_from", "must be like shop@example.com or Oak Shop <shop@example.com>"
+    if _has_address(config.mail_url) and not _is_mail_server(config.mail_url):
+        yield (
+            "mail_url",
+            "must have a user and a password or neither, in ASCII, and after the port nothing "
+            "but ?starttls=on or ?starttls=off (smtp:// only)",
+        )
+    if _has_address(config.public_url) and not re.fullmatch(r"[^\s?#@]+", config.public_url):
+        yield "public_url", "must have no user, query, fragment or space"
+
+
+def _is_mail_server(url: str) -> bool:
+    parts = urlsplit(url)
+    options = ("",) if parts.scheme == "smtps" else ("", "starttls=on", "starttls=off")
+    return (
+        bool(parts.username) == bool(parts.password)
+        and parts.path in ("", "/")
+        and parts.query in options
+        and not parts.fragment
+        and unquote(parts.netloc).isascii()
+    )
 
 
 def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:
@@ -265,3 +371,9 @@ def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:
         yield "mqtt_url", "is required in production while `mqtt` is among SHOP_SINKS"
     if "*" in config.cors_origins:
         yield "cors_origins", "must name its origins in production"
+    if config.mail_url == _CONSOLE:
+        yield "mail_url", "must be a mail server, or empty, in production"
+    elif config.mail_url and config.mail_from.endswith(("@localhost", "@localhost>")):
+        yield "mail_from", "is required in production with a mail server"
+    if config.public_url.startswith("http://"):
+        yield "public_url", "must start with https:// in production"

@@ -39,6 +39,28 @@ def create_index(name: str, table: str, columns: list[str], *, unique: bool = Fa
         op.create_index(name, table, columns, unique=unique)
 
 
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """Add a column unless it is there."""
+    if column.name not in _columns(table):
+        op.add_column(table, column)
+
+
+def drop_column(table: str, name: str) -> None:
+    """Drop a column if it is there."""
+    if name in _columns(table):
+        op.drop_column(table, name)
+
+
+def drop_index(name: str, table: str) -> None:
+    """Drop an index if it is there."""
+    if name in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.drop_index(name, table)
+
+
+def _columns(table: str) -> set[str]:
+    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
+
+
 def drop_table(name: str) -> None:
     """Drop a table if it is there."""
     op.drop_table(name, if_exists=True)

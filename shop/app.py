@@ -22,15 +22,31 @@ from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
 from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
+from shop.limits import throttle
+from shop.limits.remote import storage_for
+from shop.limits.throttle import Throttle
+from shop.mail import transport
+from shop.mail.delivery import Delivery
 from shop.products.views import products
 from shop.scheduler import Job, Scheduler, jobs_of
-from shop.users.standing import Standing
-from shop.users.views import auth, find_caller, users
+from shop.users import passwords, personal
+from shop.users.mails import composers
+from shop.users.mark import Mark
+from shop.users.registry import Registry
+from shop.users.sessions import Lifetimes
+from shop.users.views.addresses import address_book
+from shop.users.views.auth import auth
+from shop.users.views.me import me
+from shop.users.views.people import people
 from shop.web import callers, docs, health, problems, requests
 from shop.web.answers import use_orjson
 from shop.web.api import Api
 
-BLUEPRINTS = (auth, users, products)
+BLUEPRINTS = (auth, me, address_book, people, products)
+#: Threads of a worker that never wait for passwords to be hashed.
+_RESERVED_THREADS = 2
+#: What the shop holds on persons: how it is shown and let go.
+PERSONAL_DATA = personal.PARTS
 
 
 @dataclass(slots=True)
@@ -46,6 +62,13 @@ class Shop:
     def sinks(self) -> list[Sink]:
         """A fresh sink for each name in SHOP_SINKS."""
         return [SINKS[name](self.config) for name in self.config.active_sinks]
+
+    def delivery(self, app: Flask) -> Delivery | None:
+        """What takes mail to the mail server; None when there is none."""
+        if not self.config.mail_server:
+            return None
+        letters = composers(self.config.public_url)
+        return Delivery(app, transport.send, letters, self.config.mail_from)
 
     def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
@@ -75,9 +98,8 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     use_orjson(app)
     requests.register(app)
     problems.register(app)
-    callers.register(app, find_caller)
-    app.extensions["standing"] = standing = Standing(config.var)
-    standing.watch(engine)
+    callers.register(app, Registry(engine, Mark(config.var, engine)))
+    _prepare_accounts(app, config)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
     for commands in (shop_commands, audit_commands, jobs_commands):
@@ -94,7 +116,9 @@ def start(app: Flask) -> None:
     if shop.config.scheduler == "embedded":
         drain = shop.drain() if shop.config.active_sinks else None
         silence = 2.0 * shop.config.lease_seconds
-        shop.scheduler = Scheduler(app, shop.jobs, drain, silence_seconds=silence)
+        shop.scheduler = Scheduler(
+            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app)
+        )
         shop.scheduler.start()
 
 
@@ -169,6 +193,19 @@ def _connect_database(app: Flask, config: Config) -> tuple[Engine, Engine]:
     prepare_engine(engine)
     prepare_engine(reader)
     return engine, reader
+
+
+def _prepare_accounts(app: Flask, config: Config) -> None:
+    shop: Shop = app.extensions["shop"]
+    counters = storage_for(config.rate_limit_url, shop.engine, shop.reader)
+    throttle.register(app, Throttle(counters, config.limits, enabled=config.rate_limits == "on"))
+    # Not all threads may wait for a hash: somebody wants to see a product.
+    waiting = max(config.threads - config.password_hashes - _RESERVED_THREADS, 0)
+    passwords.make_room(config.password_hashes, waiting)
+    app.extensions["lifetimes"] = Lifetimes(config.refresh_token_seconds, config.session_seconds)
+    app.extensions["personal_data"] = PERSONAL_DATA
+    if config.mail_server:
+        transport.register(app, config.mail_server, config.mail_from)
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:

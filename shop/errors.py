@@ -85,3 +85,17 @@ class Unavailable(Refusal):
 
     slug = "unavailable"
     retry_after: ClassVar[int] = 2
+
+
+class RateLimited(Refusal):
+    """It was tried too often; it may be tried again after `retry_after` seconds.
+
+    `first` says that this is the first refusal of its window.
+    """
+
+    slug = "rate-limited"
+
+    def __init__(self, detail: str, *, retry_after: int, first: bool = False) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.first = first

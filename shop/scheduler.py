@@ -30,6 +30,10 @@ from shop.jobs.models import JobRun
 from shop.jobs.operations import Claim
 from shop.jobs.slots import Daily, Every, Trigger, due, slot_name, slot_time
 from shop.leases import process_name
+from shop.limits.jobs import forget_counters
+from shop.mail.delivery import Delivery
+from shop.mail.jobs import forget_mail
+from shop.users.jobs import forget_sessions
 
 log = logs.get(__name__)
 
@@ -60,18 +64,33 @@ def jobs_of(config: Config) -> tuple[Job, ...]:
     return (
         Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
+        Job("forget", Every(20 * 60), _forget),
     )
+
+
+def _forget(session: Session, slot: datetime) -> None:
+    """Delete what has expired, a bounded number of rows of each kind."""
+    forget_sessions(session, slot)
+    forget_mail(session, slot)
+    forget_counters(session, slot)
 
 
 class Scheduler:
     """Claims and runs due slots. Several per database are fine; each must be started after fork."""
 
     def __init__(
-        self, app: Flask, jobs: Sequence[Job], drain: Drain | None, *, silence_seconds: float
+        self,
+        app: Flask,
+        jobs: Sequence[Job],
+        drain: Drain | None,
+        *,
+        silence_seconds: float,
+        delivery: Delivery | None = None,
     ) -> None:
         self.jobs = {job.name: job for job in jobs}
         self._app = app
         self._drain = drain
+        self._delivery = delivery
         self._silence_ms = int(silence_seconds * 1000)
         self._owner = process_name()
         self._seen: dict[str, datetime] = {}
@@ -91,6 +110,11 @@ class Scheduler:
                 self._keep_draining, "interval", seconds=1,
                 next_run_time=clock.now(),
             )  # fmt: skip
+        if self._delivery is not None:
+            timer.add_job(
+                self._deliver_mail, "interval", seconds=1,
+                next_run_time=clock.now(),
+            )  # fmt: skip
         # Runs get threads of their own: a tick that adds work to the timer would wait for a lock
         # that `shutdown` holds while it waits for the tick.
         self._pool = ThreadPoolExecutor(max(4, len(self.jobs)), thread_name_prefix="job")
@@ -98,7 +122,9 @@ class Scheduler:
         self._timer = timer
 
     def stop(self) -> None:
-        """Let running jobs end, and hand the drain's lead back."""
+        """Let running jobs and the mail in hand end, and hand the drain's lead back."""
+        if self._delivery is not None:
+            self._delivery.stop()
         # The timer goes on to tick, without claiming, until the last run has ended: a run without
         # heartbeats would be taken over elsewhere.
         with self._tick_lock:
@@ -127,6 +153,15 @@ class Scheduler:
             self._drain.keep_alive()
         except exc.SQLAlchemyError as error:
             log.warning("drain.cannot-lead", reason=reason(error))
+
+    def _deliver_mail(self) -> None:
+        assert self._delivery is not None
+        try:
+            self._delivery.deliver_due()
+        except (exc.SQLAlchemyError, Refusal) as error:
+            log.warning("mail.cannot-deliver", reason=reason(error))
+        except Exception:
+            log.exception("mail.delivery-failed")
 
     def _tick(self) -> None:
         try:

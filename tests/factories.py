@@ -7,12 +7,12 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_jwt_extended import create_access_token
 
 from shop.db import db, transactional
-from shop.users import operations
+from shop.users import operations, sessions
 from shop.users.models import User
 from shop.users.passwords import hash_password
+from shop.web.callers import access_token
 
 _numbers = itertools.count(1)
 PASSWORD = "correct horse battery"
@@ -34,9 +34,22 @@ def create_user(app: Flask, *, email: str | None = None, role: str = "customer")
 
 def sign_in(app: Flask, role: str) -> dict[str, str]:
     """Headers of a new account with this role."""
-    user = create_user(app, role=role)
-    with app.app_context():
-        return {"Authorization": f"Bearer {create_access_token(str(user.id))}"}
+    return headers_of(app, create_user(app, role=role))
+
+
+def headers_of(app: Flask, user: User) -> dict[str, str]:
+    """Headers of a new session of this account."""
+
+    @transactional
+    def open_session() -> int:
+        opened = sessions.open_session(
+            db.session(), user, user_agent="tests", address="127.0.0.1",
+            lifetimes=sessions.Lifetimes(3600, 3600),
+        )  # fmt: skip
+        return opened.session_id
+
+    with app.test_request_context():
+        return {"Authorization": f"Bearer {access_token(user.id, open_session())}"}
 
 
 def variant_body(**changes: Any) -> dict[str, Any]:

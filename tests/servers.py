@@ -43,7 +43,11 @@ LOG_LINES = 30
 # Distributions install servers here, and these folders are often missing from a user's PATH.
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 
-BINARIES = {"mariadb": ("mariadbd", "mariadb-install-db"), "mosquitto": ("mosquitto",)}
+BINARIES = {
+    "mariadb": ("mariadbd", "mariadb-install-db"),
+    "mosquitto": ("mosquitto",),
+    "redis": ("redis-server",),
+}
 URL_VARIABLES = {"mariadb": "SHOP_TEST_MARIADB_URL", "mosquitto": "SHOP_TEST_MQTT_URL"}
 REQUIRE_VARIABLE = "SHOP_TEST_REQUIRE"
 

@@ -58,6 +58,11 @@ def mask_email(address: str) -> str:
     return f"{name[:1]}***{at}{domain}"
 
 
+def mask_text(text: str) -> str:
+    """`Anna Larsson` becomes `A***`."""
+    return f"{text[:1]}***"
+
+
 def _visible(model: type[Audited], values: Row) -> Row:
     """The row as the log may show it: secrets left out, personal data masked."""
     keys = model.__table__.columns.keys()

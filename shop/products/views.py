@@ -59,7 +59,7 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 @products.post("/products")
-@products.allow(*EMPLOYEES)
+@products.allow(*EMPLOYEES, scope="products:write")
 @products.body(ProductIn)
 @products.response(201, ProductOut, headers=ETAG | LOCATION)
 @products.refuses(409)
@@ -89,7 +89,7 @@ def get_product(id: str) -> Response:
 
 
 @products.patch("/products/<id:id>")
-@products.allow(*EMPLOYEES)
+@products.allow(*EMPLOYEES, scope="products:write")
 @products.body(ProductPatch)
 @products.response(200, ProductOut, headers=ETAG)
 @products.versioned
@@ -104,7 +104,7 @@ def change_product(changes: dict[str, Any], id: int) -> Response:
 
 
 @products.delete("/products/<id:id>")
-@products.allow(*EMPLOYEES)
+@products.allow(*EMPLOYEES, scope="products:write")
 @products.response(204)
 @products.versioned
 @products.refuses(404)

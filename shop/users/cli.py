@@ -11,12 +11,10 @@ from flask.cli import with_appcontext
 
 from shop import provenance
 from shop.db import db, transactional
-from shop.errors import Refusal
+from shop.errors import Invalid, Refusal
 from shop.users import operations
 from shop.users.models import User
-from shop.users.passwords import hash_password
-
-_SHORTEST, _LONGEST = 8, 128
+from shop.users.passwords import check_password, hash_password
 
 
 @click.command("create-admin")
@@ -35,6 +33,10 @@ def create_admin(email: str, force: bool, password_stdin: bool) -> None:
     except EmailNotValidError as error:
         raise click.BadParameter(str(error), param_hint="EMAIL") from error
     password, generated = _choose_password(password_stdin)
+    try:
+        check_password(password, email=address.normalized)
+    except Invalid as refusal:
+        raise click.ClickException(refusal.faults[0].message) from refusal
     password_hash = hash_password(password)
     provenance.actor.set("cli")
 
@@ -62,8 +64,6 @@ def _choose_password(from_stdin: bool) -> tuple[str, bool]:
         password = ""
     if not password and not from_stdin:
         return secrets.token_urlsafe(12), True
-    if not _SHORTEST <= len(password) <= _LONGEST:
-        raise click.ClickException(f"A password has {_SHORTEST} to {_LONGEST} characters.")
     return password, False
 
 

@@ -16,7 +16,7 @@ from marshmallow import Schema, fields
 
 from shop.errors import NotFound
 from shop.web.bodies import StrictParser
-from shop.web.callers import ANONYMOUS, View, identify
+from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import NO_ID, IdConverter, document_id
@@ -97,6 +97,11 @@ class Api(flask_smorest.Api):
         self.spec.components.security_scheme(
             "access_token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         )
+        self.spec.components.security_scheme(
+            "api_key",
+            {"type": "http", "scheme": "bearer", "bearerFormat": f"{KEY_PREFIX}...",
+             "description": f"For machines. Scopes: {', '.join(SCOPES)} (`x-scope`)."},
+        )  # fmt: skip
 
 
 class Blueprint(flask_smorest.Blueprint):
@@ -107,8 +112,9 @@ class Blueprint(flask_smorest.Blueprint):
     def __init__(self, name: str, module: str, *, description: str) -> None:
         super().__init__(name, module, url_prefix=BASE, description=description)
 
-    def allow(self, *roles: str) -> Callable[[View], View]:
-        """Let these roles call the operation; put it right below the route.
+    def allow(self, *roles: str, scope: str | None = None) -> Callable[[View], View]:
+        """Let these roles call the operation, and API keys with this scope; put it right below the
+        route.
 
         The caller is checked before body and existence: 401, then 403, then the rest.
         """
@@ -116,20 +122,13 @@ class Blueprint(flask_smorest.Blueprint):
         def decorate(view: View) -> View:
             @functools.wraps(view)
             def guarded(*args: Any, **kwargs: Any) -> Any:
-                identify(roles)
+                identify(roles, scope)
                 if NO_ID in (request.view_args or {}).values():
                     raise NotFound("There is no such thing: ids are whole numbers from 1.")
                 return view(*args, **kwargs)
 
-            token: list[dict[str, list[str]]] = [{"access_token": []}]
-            security = [{}, *token] if ANONYMOUS in roles else token
-            refusals = [401, 500, 503]
-            if not {"customer", "staff", "admin"} <= set(roles):
-                refusals.append(403)
-            documented = self.doc(
-                operationId=view.__name__, security=security, **{"x-roles": list(roles)}
-            )
-            return cast(View, documented(self.refuses(*refusals)(guarded)))
+            documented = self.doc(operationId=view.__name__, **_access(roles, scope))
+            return cast(View, documented(self.refuses(*_refusals(roles))(guarded)))
 
         return decorate
 
@@ -164,6 +163,24 @@ class Blueprint(flask_smorest.Blueprint):
         """Document that the operation wants `If-Match`."""
         about = 'The `ETag` of what you read, or a bare `"<version>"`, or `*`.'
         return self.refuses(412, 428)(_takes_header(view, "If-Match", about, required=True))
+
+
+def _access(roles: tuple[str, ...], scope: str | None) -> dict[str, Any]:
+    """For OpenAPI: who may call an operation, and how they show who they are."""
+    ways: list[dict[str, list[str]]] = [{"access_token": []}]
+    if scope is not None or ANONYMOUS in roles:
+        ways.append({"api_key": []})
+    if ANONYMOUS in roles:
+        ways.insert(0, {})
+    found: dict[str, Any] = {"security": ways, "x-roles": list(roles)}
+    if scope is not None:
+        found["x-scope"] = scope
+    return found
+
+
+def _refusals(roles: tuple[str, ...]) -> list[int]:
+    # A key may be refused wherever it needs a scope.
+    return [400, 401, 500, 503] + ([] if ANONYMOUS in roles else [403])
 
 
 def _takes_header(view: View, name: str, about: str, *, required: bool = False) -> View:

@@ -6,36 +6,60 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from flask import Flask, current_app, g, request
-from flask_jwt_extended import JWTManager, decode_token
+from flask_jwt_extended import JWTManager, create_access_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
 
 from shop import provenance
-from shop.errors import BadToken, Forbidden, Unauthenticated
+from shop.errors import BadToken, Forbidden, Malformed, Unauthenticated
 from shop.web.fields import read_id
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 ANONYMOUS, CUSTOMER, STAFF, ADMIN = "anonymous", "customer", "staff", "admin"
+#: What a caller with an API key is; no operation lists it: scopes decide.
+KEY = "api_key"
 EVERYONE = (ANONYMOUS, CUSTOMER, STAFF, ADMIN)
 SIGNED_IN = (CUSTOMER, STAFF, ADMIN)
 EMPLOYEES = (STAFF, ADMIN)
+#: What an API key may be allowed to do. An operation names the one scope that opens it to keys.
+SCOPES = {
+    "products:write": "Create, change and delete products, variants and stock.",
+}
+#: How API keys begin, so that they are told from access tokens at a glance.
+KEY_PREFIX = "shop_"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account behind a request; `id` is None for nobody in particular."""
+    """Who is behind a request: an account in one of its sessions, an API key, or nobody."""
 
     id: int | None
     role: str
+    session_id: int | None = None
+    key_id: int | None = None
+    scopes: frozenset[str] = frozenset()
 
     @property
     def is_employee(self) -> bool:
         """Whether it may see what is not public."""
         return self.role in EMPLOYEES
+
+    @property
+    def name(self) -> str | None:
+        """As the audit log has it: `users/3`, `api-keys/5`."""
+        if self.key_id is not None:
+            return f"api-keys/{self.key_id}"
+        return None if self.id is None else f"users/{self.id}"
+
+    def may_call(self, roles: tuple[str, ...], scope: str | None) -> bool:
+        """Whether an operation that is open to these roles, and to keys with this scope, is."""
+        if self.key_id is not None:
+            return ANONYMOUS in roles or scope in self.scopes
+        return self.role in roles
 
 
 NOBODY = Caller(None, ANONYMOUS)
@@ -43,26 +67,37 @@ NOBODY = Caller(None, ANONYMOUS)
 _REFUSED = "The access token is malformed, expired or not ours."
 
 
-def register(app: Flask, find_caller: Callable[[int], Caller | None]) -> None:
-    """Read access tokens; `find_caller` answers the account of an id, None if it may not enter."""
+class Registry(Protocol):
+    """Where callers are known: answers None for who may not enter."""
+
+    def of_session(self, user_id: int, session_id: int) -> Caller | None:
+        """The account of an access token, in the session that the token is of."""
+
+    def of_key(self, key: str) -> Caller | None:
+        """The API key that reads so."""
+
+
+def register(app: Flask, registry: Registry) -> None:
+    """Read access tokens and API keys."""
     JWTManager(app)
-    app.extensions["find_caller"] = find_caller
+    app.extensions["callers"] = registry
 
 
-def identify(roles: tuple[str, ...]) -> Caller:
-    """The caller of this request, if one of `roles`.
+def identify(roles: tuple[str, ...], scope: str | None = None) -> Caller:
+    """The caller of this request, if one of `roles` or an API key with `scope`.
 
     Raises:
         Unauthenticated: nobody is signed in and somebody must be.
-        Forbidden: the caller's role is not among them.
+        Forbidden: the caller's role, or its key, does not allow it.
     """
     caller = _caller()
-    if caller.role not in roles:
+    if not caller.may_call(roles, scope):
         if caller is NOBODY:
             raise Unauthenticated("Sign in first: this needs an access token.")
+        if caller.key_id is not None:
+            raise Forbidden("The API key has no scope for this.")
         raise Forbidden(f"The role {caller.role} may not do this.")
-    if caller.id is not None:
-        provenance.actor.set(f"users/{caller.id}")
+    provenance.actor.set(caller.name)
     g.caller = caller
     return caller
 
@@ -71,20 +106,37 @@ def _caller() -> Caller:
     header = request.headers.get("Authorization")
     if header is None:
         return NOBODY
+    if "," in header:
+        # So do servers join two headers, and neither of our forms has one.
+        raise Malformed("Send one Authorization header.")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         raise BadToken(_REFUSED)
-    claims = _verified(token.strip(), current_app.config["SECRET_KEY"])
-    if claims["type"] != "access" or claims["exp"] <= time.time():
-        raise BadToken(_REFUSED)
-    find_caller: Callable[[int], Caller | None] = current_app.extensions["find_caller"]
-    try:
-        caller = find_caller(read_id(claims["sub"]))
-    except ValueError:
-        raise BadToken(_REFUSED) from None
+    registry: Registry = current_app.extensions["callers"]
+    token = token.strip()
+    if token.startswith(KEY_PREFIX):
+        caller = registry.of_key(token)
+    else:
+        caller = registry.of_session(*_account_and_session(token))
     if caller is None:
         raise BadToken(_REFUSED)
     return caller
+
+
+def _account_and_session(token: str) -> tuple[int, int]:
+    claims = _verified(token, current_app.config["SECRET_KEY"])
+    if claims["type"] != "access" or claims["exp"] <= time.time():
+        raise BadToken(_REFUSED)
+    try:
+        return read_id(claims["sub"]), read_id(claims["sid"])
+    except (KeyError, TypeError, ValueError):
+        raise BadToken(_REFUSED) from None
+
+
+def access_token(user_id: int, session_id: int) -> str:
+    """An access token of a session: a signed JWT with `sub` and `sid`."""
+    token: str = create_access_token(str(user_id), additional_claims={"sid": str(session_id)})
+    return token
 
 
 @lru_cache(maxsize=1024)

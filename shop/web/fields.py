@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
+from email_validator import EmailNotValidError, validate_email
 from flask import current_app
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
@@ -15,6 +17,7 @@ LARGEST_ID = 2**63 - 1
 LARGEST_AMOUNT = 10**12
 
 _ID = re.compile("[1-9][0-9]{0,18}")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,18})\Z", re.ASCII)
 # C0 controls other than tab and line feed, and DEL, never make sense in a text. (Surrogates do not
 # get past the JSON parser.) In each pattern neighbouring repetitions have no character in common:
@@ -62,6 +65,30 @@ class Integer(fields.Integer):
         if type(value) is not int:
             raise self.make_error("invalid", input=value)
         return value
+
+
+class Boolean(fields.Boolean):
+    """A JSON boolean: no 1, no "yes"."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class Instant(fields.AwareDateTime):
+    """An RFC 3339 time with its offset; answers it in UTC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        try:
+            return super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
+        except OverflowError as error:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
 
 
 class QueryInteger(fields.Integer):
@@ -129,8 +156,28 @@ class Line(Text):
 class Secret(Code):
     """A password or the like: taken as it is, space and all; no NUL, which C would end at."""
 
-    def __init__(self, longest: int, **kwargs: Any) -> None:
-        super().__init__(r"^[^\x00]*$", longest, **kwargs)
+    def __init__(self, longest: int, *, shortest: int = 1, **kwargs: Any) -> None:
+        super().__init__(r"^[^\x00]*$", longest, shortest=shortest, **kwargs)
+
+
+class Email(fields.String):
+    """An e-mail address; answers it as it was spelt, without surrounding space."""
+
+    default_error_messages = {"invalid": "Not an e-mail address."}  # noqa: RUF012
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=validate.Length(3, 254), **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+        # The library takes its time for long texts, and none of them is an address.
+        if len(text) > 254:
+            raise self.make_error("invalid")
+        try:
+            validate_email(text, check_deliverability=False, test_environment=True)
+        except EmailNotValidError as error:
+            raise self.make_error("invalid") from error
+        return text
 
 
 class Choice(fields.String):

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from shop import logs, provenance
 from shop.db import is_away
-from shop.errors import BadToken, Fault, Refusal, Unavailable
+from shop.errors import BadToken, Fault, RateLimited, Refusal, Unavailable
 
 log = logs.get(__name__)
 
@@ -42,6 +42,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "`errors` lists each one with a JSON pointer into your body, or the parameter's name."),
     "version-required": (428, "Say which version you mean to change",
         "Send the `ETag` of what you read as `If-Match`, so that no edit is overwritten."),
+    "rate-limited": (429, "It was tried too often",
+        "Wait as many seconds as `Retry-After` says, then send the same request again."),
     "internal": (500, "The shop made a mistake",
         "It is logged under the request id of this answer."),
     "unavailable": (503, "The shop cannot answer just now",
@@ -87,7 +89,7 @@ def register(app: Flask) -> None:
 
 def _on_refusal(refusal: Refusal) -> Response:
     headers = {}
-    if isinstance(refusal, Unavailable):
+    if isinstance(refusal, Unavailable | RateLimited):
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.slug == "unauthenticated":
         error = ', error="invalid_token"' if isinstance(refusal, BadToken) else ""

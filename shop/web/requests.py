@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from flask import Flask, Response, request
+from flask.sessions import SessionInterface
 from werkzeug.routing import BaseConverter
 
 from shop import provenance
@@ -35,6 +36,13 @@ class IdConverter(BaseConverter):
             return NO_ID
 
 
+class NoCookies(SessionInterface):
+    """The shop reads and sets no cookie: only the Authorization header says who calls."""
+
+    def open_session(self, *_what: Any) -> None:
+        """There is none."""
+
+
 def document_id(_converter: IdConverter) -> dict[str, Any]:
     """For OpenAPI: the schema of a path id."""
     return {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
@@ -42,6 +50,7 @@ def document_id(_converter: IdConverter) -> dict[str, Any]:
 
 def register(app: Flask) -> None:
     """Install the id converter and the hooks."""
+    app.session_interface = NoCookies()
     app.url_map.converters["id"] = IdConverter
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False

@@ -1,0 +1,1 @@
+"""Throttling: what may be tried how often, counted over all workers."""

@@ -1,0 +1,155 @@
+"""Delivery: takes mail out of the outbox and to the mail server, after the commit.
+
+A mail is claimed and composed in one transaction, sent with none open, and deleted in another one
+that is fenced by the claim. So it is sent at least once: a process that dies between the last two
+leaves it to the next one, which composes it anew when the claim has run out.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from sqlalchemy.orm import Session
+
+from shop import logs
+from shop.db import db, is_away, read, transactional
+from shop.errors import Unavailable
+from shop.mail import letters, operations, queries
+from shop.mail.letters import Letter
+from shop.mail.models import OutgoingMail
+from shop.mail.transport import MailRefused, ServerDown
+from shop.retry import Backoff
+
+log = logs.get(__name__)
+
+#: Makes the values of a mail's templates, inside the claim's transaction, in which it may write.
+#: None when there is nobody to write to any more. It may be called again for the same mail.
+Composer = Callable[[Session, OutgoingMail], dict[str, Any] | None]
+
+#: Longer than a conversation in which the server takes its ten seconds for each answer.
+CLAIM_SECONDS = 120.0
+MOST_ATTEMPTS = 12
+_FIRST_DELAY_SECONDS = 30.0
+_LONGEST_DELAY_SECONDS = 3600.0
+#: Mails of one call: the timer's thread must come back.
+_AT_ONCE = 20
+
+
+class Delivery:
+    """Sends what is due. Several per database are fine: a mail is claimed by one at a time.
+
+    `send` hands a letter to the mail server, `composers` has one for each kind of mail, `sender`
+    is the address that mail comes from.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        send: Callable[[Letter], None],
+        composers: Mapping[str, Composer],
+        sender: str,
+    ) -> None:
+        self._app = app
+        self._send = send
+        self._composers = composers
+        self._domain = parseaddr(sender)[1].rpartition("@")[2]
+        self._stopping = threading.Event()
+
+    def deliver_due(self) -> int:
+        """Send at most 20 mails that are due; how many went. Call it about once a second.
+
+        A mail that cannot be sent is tried again after 30 seconds, then after ever longer, at
+        most an hour; after 12 attempts, or when the server refuses it for good, never again.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, Unavailable: the database cannot be used. What was
+                claimed is due again after two minutes.
+        """
+        sent = 0
+        with self._app.app_context():
+            for (mail_id,) in read(queries.DUE, limit=_AT_ONCE):
+                if self._stopping.is_set():
+                    break
+                try:
+                    sent += self._deliver(mail_id)
+                except ServerDown:
+                    # The others would fare no better, and each could take ten seconds to do so.
+                    break
+        return sent
+
+    def stop(self) -> None:
+        """Send nothing after the mail in hand."""
+        self._stopping.set()
+
+    def _deliver(self, mail_id: int) -> bool:
+        composed = self._claim(mail_id)
+        if composed is None:
+            return False
+        mail, values = composed
+        try:
+            self._send(letters.write(mail, values, self._domain))
+        except Exception as error:
+            self._put_off(mail, error)
+            if isinstance(error, ServerDown):
+                raise
+            return False
+        transactional(operations.remove)(db.session(), mail)
+        log.info("mail.sent", id=mail.id, kind=mail.kind, attempt=mail.attempts)
+        return True
+
+    def _claim(self, mail_id: int) -> tuple[OutgoingMail, dict[str, Any]] | None:
+        """The mail and the values of its templates; None when there is nothing to send."""
+        try:
+            mail, values = self._claim_and_compose(mail_id)
+        except Exception as error:
+            if is_away(error) or isinstance(error, Unavailable):
+                raise
+            # The claim was rolled back with what the composer did: without one of its own the
+            # mail would be first in the queue for ever.
+            mail = transactional(operations.claim)(db.session(), mail_id, CLAIM_SECONDS)
+            if mail is not None:
+                self._put_off(mail, error)
+            return None
+        if mail is not None and values is None:
+            log.info("mail.dropped", id=mail.id, kind=mail.kind)
+        return None if mail is None or values is None else (mail, values)
+
+    @transactional
+    def _claim_and_compose(self, mail_id: int) -> tuple[OutgoingMail | None, dict[str, Any] | None]:
+        session = db.session()
+        mail = operations.claim(session, mail_id, CLAIM_SECONDS)
+        if mail is None:
+            return None, None
+        if mail.kind not in self._composers:
+            raise MailRefused(f"nobody here composes {mail.kind}")
+        values = self._composers[mail.kind](session, mail)
+        if values is None:
+            operations.remove(session, mail)
+        return mail, values
+
+    def _put_off(self, mail: OutgoingMail, error: Exception) -> None:
+        expected = isinstance(error, MailRefused | ServerDown)
+        why = str(error) if expected else _place_of(error)
+        for_good = isinstance(error, MailRefused) and error.for_good
+        delay = None
+        if not for_good and mail.attempts < MOST_ATTEMPTS:
+            first = min(_FIRST_DELAY_SECONDS * 2 ** (mail.attempts - 1), _LONGEST_DELAY_SECONDS)
+            delay = Backoff(first, _LONGEST_DELAY_SECONDS).delay()
+        transactional(operations.postpone)(db.session(), mail, why, delay)
+        facts = {"id": mail.id, "kind": mail.kind, "attempt": mail.attempts, "reason": why}
+        if delay is None:
+            log.warning("mail.given-up", **facts)
+        else:
+            log.warning("mail.postponed", seconds=round(delay), **facts)
+
+
+def _place_of(error: Exception) -> str:
+    # Not its text, nor a traceback: they may repeat what the mail says.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
