@@ -66,8 +66,12 @@ class Config:
         10, "Longest wait for a connection to, or an answer of, the database.", low=1, high=600
     )
     threads: int = setting(
-        4, "Request threads of a worker; the connection pool follows.", low=1, high=256
+        4, "Requests that a worker works on at once; the connection pool follows.", low=1, high=256
     )
+    waiting_threads: int = setting(
+        32, "Requests of a worker that may wait besides, such as for a password to be hashed.",
+        low=4, high=1024,
+    )  # fmt: skip
     workers: int = setting(2, "Worker processes of gunicorn.", low=1, high=64)
     secret_key: str = setting(
         "", "Signs access tokens; 32 bytes or more. Development makes one in the data folder.",
@@ -107,7 +111,7 @@ class Config:
         low=60, high=31_536_000,
     )  # fmt: skip
     password_hashes: int = setting(
-        2, "Passwords that a worker hashes at once (19 MiB and a processor each).", low=1, high=64
+        1, "Passwords that a worker hashes at once (19 MiB and a processor each).", low=1, high=64
     )
     rate_limits: str = setting(
         "on", "Whether sign-in, registration and mail are throttled.", words=("on", "off")

@@ -12,7 +12,7 @@ from pathlib import Path
 from config import Config, ConfigError
 from shop import app as shop_app
 from shop.broker import EmbeddedBroker
-from shop.serving import BalancedWorker, Seats, why_not_serve
+from shop.serving import BalancedWorker, Seats, share_heaps, why_not_serve
 
 try:
     settings = Config.from_env()
@@ -22,7 +22,7 @@ except ConfigError as error:
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = BalancedWorker
 workers = settings.workers
-threads = settings.threads
+threads = settings.threads + settings.waiting_threads
 worker_connections = 1000
 keepalive = 5
 timeout = 60
@@ -34,6 +34,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Without this, anything that runs as this user could command the server through its socket.
 control_socket_disable = True
 
+share_heaps()
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
 _seats = Seats()
 _broker = None

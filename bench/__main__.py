@@ -15,11 +15,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import drain, duel, lag, memory, report, stage
+from bench import drain, duel, lag, memory, report, sign_in, stage
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
-SECTIONS = ("list", "item", "create", "lag", "drain", "memory")
+SECTIONS = ("list", "item", "create", "lag", "drain", "sign-in", "memory")
 _KINDS = SECTIONS[:3]
 _RATE = 200.0
 
@@ -67,7 +67,7 @@ class Bench:
             ' takes as much from the shop as from the twin (column "generator\'s core": shop /'
             f" twin). Alone against a server that only answers it reaches {small:.0f} requests/s"
             f" with answers of 1.5 kB, {large:.0f} with 20 kB. 16 keep-alive connections, 2"
-            " workers of 4 threads on either side."
+            " workers on either side, each working on 4 requests at once."
         )
 
     def _measure_requests(
@@ -82,6 +82,11 @@ class Bench:
                 lags = lag.measure(ours.port, broker.port, _RATE, self.lag_seconds)
                 self.errors += lags.writing.errors
                 self._print("Event lag, MariaDB and Mosquitto", report.of_lag(lags))
+            if "sign-in" in self.sections:
+                _say("Sign-ins")
+                rush = sign_in.measure(ours.port, self.seconds * 2)
+                self.errors += rush.rush.errors + rush.reads.errors + rush.quiet.errors
+                self._print("Sign-ins, MariaDB", report.of_sign_ins(rush))
             if "memory" in self.sections:
                 self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
 

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from bench.drain import Drain
     from bench.duel import Duel, Side
     from bench.lag import Lag
+    from bench.load import Result
     from bench.memory import Memory
+    from bench.sign_in import SignIns
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -115,6 +117,29 @@ def of_drain(drain: Drain) -> str:
     plain = ", ".join(f"{rate:.0f}" for rate in drain.plain)
     row = ("out of the demo's backlog", rates, plain, f"{drain.ratio:.2f}", str(drain.events))
     return table(("drain", "events/s", "plain paho QoS 1 /s", "ratio", "n events"), [row])
+
+
+def of_sign_ins(found: SignIns) -> str:
+    """Sign-ins a second, and product reads beside them."""
+    rush, reads, quiet = found.rush, found.reads, found.quiet
+    slow = percentile(reads.latencies, 99)
+    headers = ("sign-ins", "/s", "bare hashes /s", "ratio", "p50 / p99 ms", "n", "errors")
+    row = (
+        "50 at a time", f"{rush.rate:.0f}", f"{found.hashes:.0f}",
+        f"{rush.rate / found.hashes:.2f}", _percentiles(rush), str(len(rush.latencies)),
+        str(len(rush.errors)),
+    )  # fmt: skip
+    reading = ("`GET /products/{id}`, 50 a second", "p50 / p99 ms", "target of p99", "n", "errors")
+    rows = [
+        ("alone", _percentiles(quiet), "", str(len(quiet.latencies)), str(len(quiet.errors))),
+        ("beside them", _percentiles(reads), verdict(slow < 250, "< 250"),
+         str(len(reads.latencies)), str(len(reads.errors))),
+    ]  # fmt: skip
+    return table(headers, [row]) + "\n\n" + table(reading, rows)
+
+
+def _percentiles(result: Result) -> str:
+    return f"{percentile(result.latencies, 50):.1f} / {percentile(result.latencies, 99):.1f}"
 
 
 def of_memory(memories: Sequence[Memory]) -> str:

@@ -23,7 +23,7 @@ from tests.servers import MariaDB, Mosquitto, find, free_port
 ROOT = Path(__file__).parent.parent
 DATABASE = "shop"
 _START_SECONDS = 30.0
-_EMAIL, _PASSWORD = "bench@example.com", "only for this benchmark"
+EMAIL, PASSWORD = "bench@example.com", "only for this benchmark"
 
 #: The helpers' own size suits tests; here the whole catalogue fits into memory, as it should.
 MARIADB_OPTIONS: dict[str, str | int] = {
@@ -122,7 +122,7 @@ class Shop:
         """Make the tables, an administrator and the catalogue."""
         self.var.mkdir(parents=True, exist_ok=True)
         self.flask("db", "upgrade")
-        self.flask("shop", "create-admin", _EMAIL, "--password-stdin", text=_PASSWORD)
+        self.flask("shop", "create-admin", EMAIL, "--password-stdin", text=PASSWORD)
         self.flask("shop", "demo", "--products", str(products))
 
     def flask(self, *words: str, text: str = "") -> None:
@@ -145,7 +145,7 @@ class Shop:
 
 def sign_in(port: int) -> str:
     """An access token of the administrator."""
-    credentials = {"email": _EMAIL, "password": _PASSWORD}
+    credentials = {"email": EMAIL, "password": PASSWORD}
     token: str = call(port, "POST", "/api/v1/auth/login", credentials)["access_token"]
     return token
 

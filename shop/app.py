@@ -29,6 +29,7 @@ from shop.mail import transport
 from shop.mail.delivery import Delivery
 from shop.products.views import products
 from shop.scheduler import Job, Scheduler, jobs_of
+from shop.turns import Turns
 from shop.users import passwords, personal
 from shop.users.mails import composers
 from shop.users.mark import Mark
@@ -102,6 +103,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     _prepare_accounts(app, config)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
+    app.wsgi_app = Turns(app.wsgi_app, config.threads)  # type: ignore[method-assign]
     for commands in (shop_commands, audit_commands, jobs_commands):
         app.cli.add_command(commands)
     return app
@@ -200,7 +202,7 @@ def _prepare_accounts(app: Flask, config: Config) -> None:
     counters = storage_for(config.rate_limit_url, shop.engine, shop.reader)
     throttle.register(app, Throttle(counters, config.limits, enabled=config.rate_limits == "on"))
     # Not all threads may wait for a hash: somebody wants to see a product.
-    waiting = max(config.threads - config.password_hashes - _RESERVED_THREADS, 0)
+    waiting = max(config.waiting_threads - config.password_hashes - _RESERVED_THREADS, 0)
     passwords.make_room(config.password_hashes, waiting)
     app.extensions["lifetimes"] = Lifetimes(config.refresh_token_seconds, config.session_seconds)
     app.extensions["personal_data"] = PERSONAL_DATA

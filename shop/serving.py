@@ -6,6 +6,8 @@ workers here tell each other how many they hold, and a fuller one lets an emptie
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import mmap
 import struct
 import time
@@ -22,10 +24,23 @@ from sqlalchemy.pool import NullPool
 from shop.db import database_url, reason
 
 _MOST_WORKERS = 64
+#: Of glibc's malloc.h.
+_M_ARENA_MAX = -8
 _NOBODY = -1
 #: How long a connection may wait for an emptier worker: below what anybody notices.
 _COURTESY_SECONDS = 0.05
 _PAUSE_SECONDS = 0.0005
+
+
+def share_heaps() -> None:
+    """Let all threads allocate from two heaps, before there are threads.
+
+    glibc gives each thread one of its own, up to eight a processor, and what is free in one is of
+    no use to another: after a day's work that was a fifth of a worker's memory.
+    """
+    # Another C library has no such function, and no such heaps.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 class Seats:

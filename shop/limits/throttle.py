@@ -43,17 +43,19 @@ class Throttle:
         self._rules = {rule: parse(rate) for rule, rate in rules.items()}
         self._enabled = enabled
 
-    def hit(self, rule: str, who: str) -> None:
-        """Count a try.
+    def hit(self, rule: str, who: str) -> bool:
+        """Count a try; whether it was the last one that is allowed.
 
         Raises:
             RateLimited: it is one too many.
         """
         count = self._count(rule, who)
-        if self._enabled:
-            quota = self._note(rule, who, count)
-            if count > quota.limit.amount:
-                raise _refusal(quota, first=count == quota.limit.amount + 1)
+        if not self._enabled:
+            return False
+        quota = self._note(rule, who, count)
+        if count > quota.limit.amount:
+            raise _refusal(quota)
+        return count == quota.limit.amount
 
     def check(self, rule: str, who: str) -> None:
         """Refuse whom nothing is left of the limit, without counting.

@@ -115,12 +115,11 @@ def _settings(url: str) -> dict[str, Any]:
 def _deliverable(address: str) -> str:
     """The address as SMTP takes it: its domain in ASCII."""
     try:
-        found = validate_email(
-            address, allow_smtputf8=False, check_deliverability=False, test_environment=True
-        )
+        found = validate_email(address, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
         raise MailRefused("no mail can be sent to this address", for_good=True) from error
-    # Flask-Mailman would decode it and write to somebody else.
+    # There is no ASCII for what stands before the @; and "=?" begins what Flask-Mailman would
+    # decode, to write to somebody else.
     if found.ascii_email is None or "=?" in found.ascii_email:
         raise MailRefused("no mail can be sent to this address", for_good=True)
     return found.ascii_email

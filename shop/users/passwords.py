@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from shop.errors import Fault, Invalid, Unavailable
-
-T = TypeVar("T")
+from shop.turns import aside
 
 SHORTEST, LONGEST = 8, 128
 
@@ -29,7 +27,7 @@ class Room:
     """How many passwords this process hashes at once, and how many requests may wait for that.
 
     Hashing takes 19 MiB and a whole processor for about 30 ms. Without bounds a rush of sign-ins
-    would take all memory; with all threads waiting nothing else would be answered.
+    would take all memory, or all threads of the worker.
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:
@@ -42,7 +40,7 @@ class Room:
         if not self._queue.acquire(blocking=False):
             raise Unavailable("Too many people sign in just now. Send the same request again.")
         try:
-            with self._slots:
+            with aside(), self._slots:
                 yield
         finally:
             self._queue.release()
@@ -59,23 +57,36 @@ def make_room(at_once: int, waiting: int) -> None:
     _Here.room = Room(at_once, waiting)
 
 
-def _in_room(work: Callable[[], T]) -> T:
-    with _Here.room.taken():
-        return work()
-
-
 def hash_password(password: str) -> str:
     """A salted argon2id hash (19 MiB, two passes, one lane), about 30 ms of work."""
-    return _in_room(lambda: _hasher.hash(password))
+    with _Here.room.taken():
+        return _hasher.hash(password)
+
+
+@contextmanager
+def guessing() -> Iterator[Callable[[str | None, str], bool]]:
+    """One of the few slots for hashing, with what verifies passwords in it.
+
+    Look inside of it whether a guess is allowed, and count there what was wrong: then no more
+    guesses than there are slots can slip through beside the count.
+    """
+    with _Here.room.taken():
+        yield _verify
+
+
+def _verify(password_hash: str | None, password: str) -> bool:
+    """Whether the password is the one behind the hash; no hash takes as long, is never right."""
+    try:
+        _hasher.verify(password_hash or _NOBODYS_HASH, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return bool(password_hash)
 
 
 def verify_password(password_hash: str | None, password: str) -> bool:
     """Whether the password is the one behind the hash; no hash takes as long, is never right."""
-    try:
-        _in_room(lambda: _hasher.verify(password_hash or _NOBODYS_HASH, password))
-    except (VerificationError, InvalidHashError):
-        return False
-    return bool(password_hash)
+    with guessing() as verify:
+        return verify(password_hash, password)
 
 
 def is_outdated(password_hash: str) -> bool:

@@ -39,6 +39,9 @@ CREDENTIALS = select(User.id, User.password_hash, User.disabled).where(
     User.email == bindparam("email")
 )
 
+#: The address of the account `id`.
+EMAIL_OF = select(User.email).where(User.id == bindparam("id"))
+
 #: The role of the account `id`, if its session `session_id` holds at `now`.
 ROLE_OF_SESSION = (
     select(User.role)

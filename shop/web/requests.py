@@ -72,6 +72,8 @@ def _complete(response: Response) -> Response:
     for name, value in _HEADERS.items():
         headers[name] = value
     headers.setdefault("Content-Security-Policy", _NOTHING_LOADS)
+    if request.is_secure:
+        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
     if "Authorization" in request.headers or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,10 @@ from tests.servers import free_port
 from tests.web.checks import assert_problem
 
 ANNA, BERT = "anna@example.com", "bert@example.com"
-RULES = {"account": "3 per 15 minutes", "address": "5 per 1 hour", "mail": "1 per 1 hour"}
+RULES = {
+    "account": "3 per 15 minutes", "address": "5 per 1 hour", "mail": "1 per 1 hour",
+    "code": "3 per 15 minutes",
+}  # fmt: skip
 Do = Callable[[Throttle], Any]
 
 
@@ -129,6 +133,19 @@ def test_the_header_is_written_as_the_draft_wants_it() -> None:
 
     assert answer.headers["RateLimit-Policy"] == '"account";q=3;w=900'
     assert answer.headers["RateLimit"] == '"account";r=2;t=900'
+
+
+def test_a_part_of_a_second_is_waited_for_as_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = MemoryStorage()
+    monkeypatch.setattr(storage, "get_expiry", lambda _key: time.time() + 811.5)
+    client = door(Throttle(storage, RULES), [hit("mail", ANNA)])
+
+    answers = [client.post("/") for _ in range(2)]
+
+    assert [told(answer)["mail"] for answer in answers] == [(0, 812), (0, 812)]
+    assert answers[1].headers["Retry-After"] == "812"
 
 
 def test_several_rules_stand_in_the_order_in_which_they_were_asked(throttle: Throttle) -> None:
@@ -319,6 +336,7 @@ def test_somebody_and_something_else_are_not_refused(throttle: Throttle) -> None
 
     throttle.hit("account", BERT)
     throttle.hit("address", ANNA)
+    throttle.hit("code", ANNA)
     with pytest.raises(RateLimited):
         throttle.hit("account", ANNA)
 

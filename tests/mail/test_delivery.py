@@ -386,6 +386,8 @@ def test_nothing_is_held_in_the_database_while_a_mail_is_sent(app: Flask) -> Non
 
 
 def test_an_idle_outbox_costs_one_question(app: Flask) -> None:
+    owe(app, "ann@example.com", "bob@example.com")
+    over(app, Post(MailRefused("not now"), MailRefused("never", for_good=True))).deliver_due()
     asked: list[str] = []
     shop = app.extensions["shop"]
 

@@ -10,15 +10,16 @@ from typing import Any
 from flask import Response, current_app, request
 
 from shop.db import db, read, transactional
-from shop.errors import BadToken, Conflict, RateLimited
+from shop.errors import BadToken, Conflict
 from shop.limits.networks import client_network
 from shop.limits.throttle import current_throttle
 from shop.mail.operations import enqueue
+from shop.turns import aside
 from shop.users import operations, queries, sessions
 from shop.users.models import normalise_email
 from shop.users.one_time import BadOneTimeToken
 from shop.users.operations import BadCredentials
-from shop.users.passwords import check_password, hash_password, is_outdated, verify_password
+from shop.users.passwords import check_password, guessing, hash_password, is_outdated
 from shop.users.schemas import (
     Credentials,
     EmailIn,
@@ -65,17 +66,6 @@ def wrong_tokens_are_counted() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def locked_out_is_recorded(email: str) -> Iterator[None]:
-    """Leave a security event when an account's tries are used up, once for each time."""
-    try:
-        yield
-    except RateLimited as refusal:
-        if refusal.first:
-            transactional(operations.record_lock_out)(db.session(), email)
-        raise
-
-
 @auth.post("/auth/login")
 @auth.allow(*EVERYONE)
 @auth.body(Credentials)
@@ -90,34 +80,35 @@ def login(credentials: dict[str, Any]) -> Response:
     answer. Wrong ones are counted, for the address and for where they come from.
     """
     email = normalise_email(credentials["email"])
-    password_hash, user_id = _counted(email, credentials["password"])
+    user_id, password_hash = checked_guess(email, credentials["password"])
     renewed = hash_password(credentials["password"]) if is_outdated(password_hash) else None
     return _tokens(_open(user_id, password_hash, renewed))
 
 
-def _counted(email: str, password: str) -> tuple[str, int]:
+def checked_guess(email: str, password: str) -> tuple[int, str]:
+    """Id and password hash of the account behind these credentials.
+
+    Wrong ones are counted, for the account and for where they come from. No transaction is open
+    meanwhile.
+
+    Raises:
+        BadCredentials: they are wrong, or the account is closed.
+        RateLimited: too many were.
+    """
     throttle, network = current_throttle(), client_network(request)
-    throttle.check("sign-in-address", network)
-    # Counted first and given back: a hundred guesses at once must not pass a limit of ten.
-    with locked_out_is_recorded(email):
-        throttle.hit("sign-in-account", email)
-    try:
-        found = _verified(email, password)
-    except BadCredentials:
+    with guessing() as verify:
+        throttle.check("sign-in-address", network)
+        throttle.check("sign-in-account", email)
+        found = read(queries.CREDENTIALS, email=email)
+        row = found[0] if found else None
+        right = verify(row.password_hash if row else None, password)
+        if row is not None and right and not row.disabled:
+            return row.id, row.password_hash
         throttle.hit("sign-in-address", network)
-        raise
-    throttle.give_back("sign-in-account", email)
-    return found
-
-
-def _verified(email: str, password: str) -> tuple[str, int]:
-    """Hash and id of the account behind these credentials; no transaction is open meanwhile."""
-    found = read(queries.CREDENTIALS, email=email)
-    row = found[0] if found else None
-    right = verify_password(row.password_hash if row else None, password)
-    if row is None or not right or row.disabled:
-        raise BadCredentials
-    return row.password_hash, row.id
+        used_up = throttle.hit("sign-in-account", email)
+    if used_up:
+        transactional(operations.record_lock_out)(db.session(), email)
+    raise BadCredentials
 
 
 @transactional
@@ -156,7 +147,8 @@ def refresh(shown: dict[str, Any]) -> Response:
         if not isinstance(outcome, Opened):
             raise BadToken("The refresh token is unknown, expired, spent, or its session is over.")
     # See sessions.py: whoever has the new token is past the race for the old one.
-    time.sleep(sessions.RACE_SECONDS + 0.01)
+    with aside():
+        time.sleep(sessions.RACE_SECONDS + 0.01)
     return _tokens(outcome)
 
 

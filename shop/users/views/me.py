@@ -13,8 +13,8 @@ from shop.limits.networks import client_network
 from shop.limits.throttle import current_throttle
 from shop.users import operations, personal, queries, sessions
 from shop.users.models import User, normalise_email
-from shop.users.operations import EmailTaken, WrongPassword
-from shop.users.passwords import check_password, hash_password, verify_password
+from shop.users.operations import BadCredentials, EmailTaken, WrongPassword
+from shop.users.passwords import check_password, hash_password
 from shop.users.schemas import (
     PasswordChange,
     ProfilePatch,
@@ -24,7 +24,7 @@ from shop.users.schemas import (
     session_out,
     user_out,
 )
-from shop.users.views.auth import locked_out_is_recorded
+from shop.users.views.auth import checked_guess
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LOCATION, Blueprint
 from shop.web.callers import EVERYONE, SIGNED_IN, current_caller
@@ -123,18 +123,19 @@ def _check_current(password: str | None) -> str:
     """The hash of one's own password, if this is it. Wrong ones are counted as at the sign-in."""
     if password is None:
         raise WrongPassword
-    user = db.session.get(User, my_id())
-    if user is None:
-        raise NotFound("This account was closed.")
-    email, password_hash = user.email, user.password_hash
-    # No transaction, and so no connection, is held while hashing.
-    db.session.rollback()
-    with locked_out_is_recorded(email):
-        current_throttle().hit("sign-in-account", email)
-    if not verify_password(password_hash, password):
-        raise WrongPassword
-    current_throttle().give_back("sign-in-account", email)
+    try:
+        _, password_hash = checked_guess(_my_email(), password)
+    except BadCredentials as error:
+        raise WrongPassword from error
     return password_hash
+
+
+def _my_email() -> str:
+    found = read(queries.EMAIL_OF, id=my_id())
+    if not found:
+        raise NotFound("This account was closed.")
+    email: str = found[0].email
+    return email
 
 
 @me.post("/users/me/password")
@@ -151,9 +152,7 @@ def change_password(change: dict[str, Any]) -> Response:
 
 def _change_password(old_hash: str, password: str) -> None:
     caller = current_caller()
-    found = db.session.get(User, my_id())
-    check_password(password, email=found.email if found else "")
-    db.session.rollback()
+    check_password(password, email=_my_email())
     new_hash = hash_password(password)
 
     @transactional

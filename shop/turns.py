@@ -1,0 +1,46 @@
+"""Turns: how many requests a process works on at once, however many threads it has.
+
+Threads are cheap and the interpreter is not: more than a few requests at work only get in each
+other's way. So a worker has more threads than turns. A request that has to wait for something long
+steps aside meanwhile, and somebody else's is worked on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_mine: ContextVar[threading.Semaphore | None] = ContextVar("turn", default=None)
+
+
+class Turns:
+    """A WSGI application whose requests take turns, `at_once` of them at a time."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], at_once: int) -> None:
+        self._app = app
+        self._free = threading.Semaphore(at_once)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with self._free:
+            token = _mine.set(self._free)
+            try:
+                return self._app(environ, start_response)
+            finally:
+                _mine.reset(token)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Let others go on while this request waits. Hold no connection and no lock meanwhile."""
+    turn = _mine.get()
+    if turn is None:
+        yield
+        return
+    turn.release()
+    try:
+        yield
+    finally:
+        turn.acquire()
