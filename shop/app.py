@@ -43,6 +43,8 @@ from shop.web import callers, docs, health, problems, requests
 from shop.web.answers import use_orjson
 from shop.web.api import Api
 
+log = logs.get(__name__)
+
 BLUEPRINTS = (auth, me, address_book, people, products)
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
@@ -118,6 +120,8 @@ def start(app: Flask) -> None:
     if shop.config.scheduler == "embedded":
         drain = shop.drain() if shop.config.active_sinks else None
         silence = 2.0 * shop.config.lease_seconds
+        if not shop.config.mail_server:
+            log.warning("mail.no-server", setting="SHOP_MAIL_URL")
         shop.scheduler = Scheduler(
             app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app)
         )

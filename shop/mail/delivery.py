@@ -65,7 +65,7 @@ class Delivery:
         """Send at most 20 mails that are due; how many went. Call it about once a second.
 
         A mail that cannot be sent is tried again after 30 seconds, then after ever longer, at
-        most an hour; after 12 attempts, or when the server refuses it for good, never again.
+        most an hour; after 12 refusals, or when the server refuses it for good, never again.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, Unavailable: the database cannot be used. What was
@@ -137,9 +137,12 @@ class Delivery:
         expected = isinstance(error, MailRefused | ServerDown)
         why = str(error) if expected else _place_of(error)
         for_good = isinstance(error, MailRefused) and error.for_good
+        # While the server is away no mail is at fault: `forget_mail` says when it is too late.
+        patience = isinstance(error, ServerDown) or mail.attempts < MOST_ATTEMPTS
         delay = None
-        if not for_good and mail.attempts < MOST_ATTEMPTS:
-            first = min(_FIRST_DELAY_SECONDS * 2 ** (mail.attempts - 1), _LONGEST_DELAY_SECONDS)
+        if patience and not for_good:
+            doubled = _FIRST_DELAY_SECONDS * 2 ** min(mail.attempts - 1, 20)
+            first = min(doubled, _LONGEST_DELAY_SECONDS)
             delay = Backoff(first, _LONGEST_DELAY_SECONDS).delay()
         transactional(operations.postpone)(db.session(), mail, why, delay)
         facts = {"id": mail.id, "kind": mail.kind, "attempt": mail.attempts, "reason": why}

@@ -31,7 +31,9 @@ def composers(public_url: str) -> Mapping[str, Composer]:
         # Behind the hash: a fragment is not sent to servers and does not get into their logs.
         link = f"{public_url.rstrip('/')}/account/{purpose}#{code}" if public_url else None
         minutes = LIFETIMES[purpose] // 60
-        return {"name": user.name, "code": code, "link": link, "minutes": minutes}
+        values = {"code": code, "link": link, "minutes": minutes}
+        # A mailbox that nobody proved may be a stranger's: no words of the registrant's choice.
+        return values if user.email_verified_at is None else values | {"name": user.name}
 
     def verify_email(session: Session, mail: OutgoingMail) -> Values | None:
         user = _locked(session, mail.recipient)

@@ -160,4 +160,4 @@ class SecurityEvent(Audited, Base):
 
 def normalise_email(address: str) -> str:
     """One spelling for each mailbox: NFKC, trimmed, without case (the shop ignores case)."""
-    return unicodedata.normalize("NFKC", address).strip().casefold()
+    return unicodedata.normalize("NFKC", address).strip().lower()

@@ -290,10 +290,20 @@ def test_each_failure_makes_the_next_wait_longer_up_to_an_hour(
         assert longest[attempt] / 2 - 10 < wait <= longest[attempt]
 
 
-def test_after_twelve_attempts_a_mail_is_given_up(app: Flask, session: Session) -> None:
+def test_while_the_server_is_away_no_mail_is_given_up(app: Flask, session: Session) -> None:
+    owe(app)
+    let_time_pass(app, attempts=10_000)
+
+    over(app, Post(ServerDown("away"))).deliver_due()
+
+    assert outbox(session)[0].due_ms is not None
+    assert 1800 - 10 < seconds_until_due(session) <= 3600
+
+
+def test_after_twelve_refusals_a_mail_is_given_up(app: Flask, session: Session) -> None:
     owe(app)
     let_time_pass(app, attempts=MOST_ATTEMPTS - 2)
-    post = Post(ServerDown("away"), ServerDown("away"))
+    post = Post(MailRefused("not now"), MailRefused("not now"))
 
     over(app, post).deliver_due()
     assert outbox(session)[0].due_ms is not None
@@ -301,7 +311,7 @@ def test_after_twelve_attempts_a_mail_is_given_up(app: Flask, session: Session) 
     let_time_pass(app)
     over(app, post).deliver_due()
     (mail,) = outbox(session)
-    assert (mail.due_ms, mail.attempts, mail.last_error) == (None, MOST_ATTEMPTS, "away")
+    assert (mail.due_ms, mail.attempts, mail.last_error) == (None, MOST_ATTEMPTS, "not now")
 
 
 def test_racing_deliveries_send_each_mail_once(
