@@ -304,6 +304,9 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
             yield name, "must be a URL that starts with " + " or ".join(f"{s}://" for s in schemes)
         elif not _has_address(value):
             yield name, "must be a URL with a host and, if any, a port from 1 to 65535"
+        elif name == "rate_limit_url" and "?" in value:
+            # Options there would go before the shop's own, such as how long it waits.
+            yield name, "must be a URL without options (no ?)"
     try:
         ZoneInfo(config.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -236,6 +236,14 @@ def _allow_browsers(app: Flask, config: Config) -> None:
                 "If-None-Match",
                 "X-Request-ID",
             ],
-            expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
+            expose_headers=[
+                "ETag",
+                "Link",
+                "Location",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+                "X-Request-ID",
+            ],
             max_age=600,
         )

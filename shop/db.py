@@ -163,6 +163,8 @@ def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, 
     options: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
+        # What is written may be a secret or somebody's address: errors do not repeat it.
+        "hide_parameters": True,
         "pool_timeout": answer_seconds,
         "pool_size": threads,
         "max_overflow": threads,

@@ -88,14 +88,10 @@ class Unavailable(Refusal):
 
 
 class RateLimited(Refusal):
-    """It was tried too often; it may be tried again after `retry_after` seconds.
-
-    `first` says that this is the first refusal of its window.
-    """
+    """It was tried too often; it may be tried again after `retry_after` seconds."""
 
     slug = "rate-limited"
 
-    def __init__(self, detail: str, *, retry_after: int, first: bool = False) -> None:
+    def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
-        self.first = first

@@ -8,12 +8,14 @@ steps aside meanwhile, and somebody else's is worked on.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 _mine: ContextVar[threading.Semaphore | None] = ContextVar("turn", default=None)
+_arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 
 
 class Turns:
@@ -24,12 +26,20 @@ class Turns:
         self._free = threading.Semaphore(at_once)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        arrived = _arrived.set(time.monotonic())
         with self._free:
-            token = _mine.set(self._free)
+            mine = _mine.set(self._free)
             try:
                 return self._app(environ, start_response)
             finally:
-                _mine.reset(token)
+                _mine.reset(mine)
+                _arrived.reset(arrived)
+
+
+def seconds_here() -> float:
+    """How long ago the request arrived that is worked on; 0 outside of one."""
+    arrived = _arrived.get()
+    return 0.0 if arrived is None else time.monotonic() - arrived
 
 
 @contextmanager

@@ -22,36 +22,17 @@ _ANSWER_SECONDS = 1.0
 #: How long a server that failed is left alone, so that not every request waits for it.
 _REST_SECONDS = 5.0
 _WARNING_SECONDS = 60.0
-#: Takes back no more than is there. The library's own script would leave a count below nothing,
-#: with a window of its own, where the last one is over.
-_TAKE_BACK = b"""
-local count = tonumber(redis.call("get", KEYS[1]) or "0")
-local less = math.min(count, -tonumber(ARGV[1]))
-if less <= 0 then return count end
-return redis.call("decrby", KEYS[1], less)
-"""
 
 
 def storage_for(url: str, engine: Engine, reader: Engine) -> Storage:
     """Counters at the Redis server of this URL with the database to spare, or in the database."""
     counters = SqlStorage(engine, reader)
-    return SparedStorage(RedisCounters(url), counters) if url else counters
+    return SparedStorage(redis_counters(url), counters) if url else counters
 
 
-class RedisCounters(RedisStorage):
-    """The library's counters in Redis, which never go below nothing. It connects when asked."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            url, socket_connect_timeout=_ANSWER_SECONDS, socket_timeout=_ANSWER_SECONDS
-        )
-        self._take_back = self.get_connection().register_script(_TAKE_BACK)
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count `amount`, or take it back when it is negative; how many there are now."""
-        if amount > 0:
-            return super().incr(key, expiry, amount)
-        return int(self._take_back([self.prefixed_key(key)], [amount]))
+def redis_counters(url: str) -> RedisStorage:
+    """The library's counters in Redis, which do not wait long. They connect when asked."""
+    return RedisStorage(url, socket_connect_timeout=_ANSWER_SECONDS, socket_timeout=_ANSWER_SECONDS)
 
 
 class SparedStorage(Storage):

@@ -24,7 +24,6 @@ from sqlalchemy import (
     exc,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects import mysql, sqlite
 
@@ -53,11 +52,6 @@ _COUNT: dict[str, Executable] = {
     "mysql": _MYSQL_COUNT,
     "mariadb": _MYSQL_COUNT,
 }
-_LESS = RateCounter.count + _AMOUNT
-#: Take some back in the window that runs, but no more than is there.
-_TAKE_BACK = (
-    update(RateCounter).where(_NAME, ~_OVER).values(count=case((_LESS < 0, 0), else_=_LESS))
-)
 _ROW = select(RateCounter.count).where(_NAME)
 _COUNTED = _ROW.where(~_OVER)
 _MS_LEFT = select(RateCounter.ends_ms - database_ms()).where(_NAME, ~_OVER)
@@ -87,17 +81,13 @@ class SqlStorage(Storage):
         return exc.SQLAlchemyError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count `amount` in a window of `expiry` seconds, and answer how many there are now.
-
-        A negative amount takes back, at most what is there.
-        """
-        # What was just counted is answered even when its window ends at this very moment.
-        change, question = (self._count, _ROW) if amount > 0 else (_TAKE_BACK, _COUNTED)
+        """Count `amount` in a window of `expiry` seconds, and answer how many there are now."""
         values = {"key": digest(key), "amount": amount, "length": expiry * 1000}
 
         def count(connection: Connection) -> int:
-            connection.execute(change, values)
-            return connection.execute(question, values).scalar() or 0
+            connection.execute(self._count, values)
+            # What was just counted is answered even when its window ends at this very moment.
+            return connection.execute(_ROW, values).scalar_one()
 
         return self._write(count)
 

@@ -1,7 +1,7 @@
 """Throttling: what is tried too often is refused, and each answer says how much is left.
 
-Tries are counted before anybody looks whether they are right, so that a hundred at once cannot
-pass a limit of ten; what turns out to be right is given back.
+Where tries are counted before anybody looks whether they are right (`hit`), a hundred at once
+cannot pass a limit of ten. Where only wrong ones count (`check`, then `hit`), right ones are free.
 """
 
 from __future__ import annotations
@@ -79,22 +79,8 @@ class Throttle:
         """
         return self._count(rule, who) <= self._rules[rule].amount
 
-    def give_back(self, rule: str, who: str) -> None:
-        """Take one try back: it was right, and only the others count."""
-        count = self._count(rule, who, -1)
-        if (rule, who) in _noted():
-            self._note(rule, who, count)
-
-    def clear(self, rule: str, who: str) -> None:
-        """Forget what was counted."""
-        key = self._key(rule, who)
-        _refuse_inside_transaction()
-        if self._enabled:
-            self._storage.clear(key)
-            _noted().pop((rule, who), None)
-
-    def _count(self, rule: str, who: str, amount: int = 1) -> int:
-        """Count, or take back; how many there are now, always none if the throttle is off.
+    def _count(self, rule: str, who: str) -> int:
+        """Count a try; how many there are now, always none if the throttle is off.
 
         This is what the library's FixedWindowRateLimiter does, but that does not tell the number.
         """
@@ -102,7 +88,7 @@ class Throttle:
         _refuse_inside_transaction()
         if not self._enabled:
             return 0
-        return self._storage.incr(key, self._rules[rule].get_expiry(), amount)
+        return self._storage.incr(key, self._rules[rule].get_expiry())
 
     def _note(self, rule: str, who: str, count: int) -> Quota:
         """Keep for the answer what is left after so many tries."""
@@ -118,10 +104,10 @@ class Throttle:
         return self._rules[rule].key_for(rule, digest(who))
 
 
-def _refusal(quota: Quota, *, first: bool = False) -> RateLimited:
+def _refusal(quota: Quota) -> RateLimited:
     seconds = max(1, quota.seconds)
     detail = f"That was tried too often. Try again in {seconds} seconds."
-    return RateLimited(detail, retry_after=seconds, first=first)
+    return RateLimited(detail, retry_after=seconds)
 
 
 def register(app: Flask, throttle: Throttle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, or_, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,16 @@ def enqueue(
     """Owe somebody a mail, from the commit of this transaction on; `data` is for its composer."""
     # Due since 1970: new mail goes before what is tried again.
     session.add(OutgoingMail(kind=kind, recipient=recipient, data=data or {}, due_ms=0))
+
+
+def withdraw(session: Session, user_id: int, recipient: str | None = None) -> None:
+    """Owe nobody the mail about a user that goes elsewhere, nor any to `recipient`, if given."""
+    unwanted = OutgoingMail.data["user_id"].as_integer() == user_id
+    if recipient is not None:
+        unwanted = or_(unwanted, OutgoingMail.recipient == recipient)
+    session.execute(
+        delete(OutgoingMail).where(unwanted).execution_options(synchronize_session=False)
+    )
 
 
 def claim(session: Session, mail_id: int, seconds: float) -> OutgoingMail | None:

@@ -22,6 +22,8 @@ from shop import clock
 from shop.audit.capture import Audited, mask_email, mask_text
 from shop.db import TABLE_OPTIONS, Base, BigId, Id, Instant, UTCDateTime
 
+#: Of an address, normalised.
+LONGEST_EMAIL = 254
 ROLES = ("customer", "staff", "admin")
 
 
@@ -39,7 +41,7 @@ class User(Audited, Base):
     audit_masked: ClassVar = {"email": mask_email, "name": mask_text}
 
     id: Mapped[Id]
-    email: Mapped[str] = mapped_column(String(254), unique=True)
+    email: Mapped[str] = mapped_column(String(LONGEST_EMAIL), unique=True)
     email_verified_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     name: Mapped[str] = mapped_column(String(200))
     password_hash: Mapped[str] = mapped_column(String(200))

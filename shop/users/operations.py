@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shop import clock
 from shop.db import is_duplicate
 from shop.errors import Conflict, NotFound, Unauthenticated
-from shop.mail.operations import enqueue
+from shop.mail.operations import enqueue, withdraw
 from shop.users import one_time, queries
 from shop.users.models import SecurityEvent, User, normalise_email
 from shop.users.one_time import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL
@@ -113,7 +113,9 @@ def change_password(
     """Set another password: all sessions end, but for the one that is kept."""
     user.password_hash = password_hash
     end_sessions(session, user.id, but=keep_session)
+    # Also what was asked for by somebody who knew the old one and is not sent yet.
     one_time.void(session, user.id)
+    withdraw(session, user.id)
     session.add(SecurityEvent(kind="password_changed", user_id=user.id, detail={}))
     enqueue(session, "password_changed", user.email)
     session.flush()

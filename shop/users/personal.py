@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shop.mail.operations import withdraw
 from shop.users import one_time, queries
 from shop.users.models import Address, SecurityEvent, User
 from shop.users.operations import delete_user
@@ -49,6 +50,7 @@ def _show_sessions(session: Session, user: User) -> list[dict[str, Any]]:
 
 
 def _erase_sessions(session: Session, user: User) -> None:
+    withdraw(session, user.id, user.email)
     one_time.void(session, user.id)
     delete_sessions(session, user.id)
 

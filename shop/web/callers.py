@@ -12,6 +12,7 @@ from flask import Flask, current_app, g, request
 from flask_jwt_extended import JWTManager, create_access_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
+from jwt.utils import base64url_decode, base64url_encode
 
 from shop import provenance
 from shop.errors import BadToken, Forbidden, Malformed, Unauthenticated
@@ -125,7 +126,7 @@ def _caller() -> Caller:
 
 def _account_and_session(token: str) -> tuple[int, int]:
     claims = _verified(token, current_app.config["SECRET_KEY"])
-    if claims["type"] != "access" or claims["exp"] <= time.time():
+    if claims.get("type") != "access" or claims.get("exp", 0) <= time.time():
         raise BadToken(_REFUSED)
     try:
         return read_id(claims["sub"]), read_id(claims["sid"])
@@ -146,10 +147,21 @@ def _verified(token: str, _key: str) -> dict[str, Any]:
     Remembered, since a client shows the same token again and again and verifying it costs as much
     as a query; its end is checked each time. Raises BadToken.
     """
+    if not _is_canonical(token):
+        raise BadToken(_REFUSED)
     try:
         return dict(decode_token(token))
     except (PyJWTError, JWTExtendedException, ValueError) as error:
         raise BadToken(_REFUSED) from error
+
+
+def _is_canonical(token: str) -> bool:
+    """Whether nothing could be spelt otherwise: base64 ignores the last bits of a last letter."""
+    try:
+        return all(base64url_encode(base64url_decode(part)).decode() == part
+                   for part in token.split("."))  # fmt: skip
+    except ValueError:
+        return False
 
 
 def current_caller() -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
@@ -161,17 +162,21 @@ class Secret(Code):
 
 
 class Email(fields.String):
-    """An e-mail address; answers it as it was spelt, without surrounding space."""
+    """An e-mail address, in Unicode's compatible spelling (NFKC) without surrounding space."""
 
     default_error_messages = {"invalid": "Not an e-mail address."}  # noqa: RUF012
+    longest = 254
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=validate.Length(3, 254), **kwargs)
+        super().__init__(validate=validate.Length(3, self.longest), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if len(text) <= self.longest:
+            # What it becomes is what must be an address: a letter can turn into a sentence.
+            text = unicodedata.normalize("NFKC", text).strip()
         # The library takes its time for long texts, and none of them is an address.
-        if len(text) > 254:
+        if len(text) > self.longest:
             raise self.make_error("invalid")
         try:
             validate_email(text, check_deliverability=False, test_environment=True)

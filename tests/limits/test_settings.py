@@ -61,7 +61,8 @@ def test_every_usual_way_to_write_a_rate_is_taken(
 @pytest.mark.parametrize(
     "url",
     ["http://canary:6379", "canary:6379", "memcached://canary", "redis://", "redis://h:canary",
-     "redis+unix:///canary", "redis:canary"],
+     "redis+unix:///canary", "redis:canary", "redis://h?socket_timeout=canary",
+     "redis://h:6379/0?canary=1", "redis://h/?"],
 )  # fmt: skip
 def test_counters_live_at_a_redis_server_or_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, url: str

@@ -85,17 +85,6 @@ def test_threads_that_begin_a_window_anew_at_once_lose_nothing(
         assert sorted(in_threads(lambda _: storage.incr(KEY, 60))) == list(range(1, THREADS + 1))
 
 
-def test_what_is_taken_back_meanwhile_is_missing_at_the_end(storage: SqlStorage) -> None:
-    def try_rightly_every_other_time(_number: int) -> None:
-        for _ in range(5):
-            count_often(storage, KEY, 2)
-            storage.incr(KEY, 60, -1)
-
-    in_threads(try_rightly_every_other_time)
-
-    assert storage.get(KEY) == 5 * THREADS
-
-
 def test_a_window_ends_when_it_was_to_end_however_often_one_tries(
     storage: SqlStorage, engine: Engine
 ) -> None:
@@ -134,29 +123,6 @@ def test_a_window_ends_by_itself(storage: SqlStorage) -> None:
         time.sleep(0.02)
 
     assert storage.incr(KEY, 60) == 1
-
-
-def test_taking_back_never_leaves_less_than_nothing(storage: SqlStorage, engine: Engine) -> None:
-    assert storage.incr(KEY, 60, -1) == 0
-    assert rows(engine) == []
-
-    storage.incr(KEY, 60, 3)
-    assert storage.incr(KEY, 60, -1) == 2
-    assert storage.incr(KEY, 60, -5) == 0
-    assert storage.incr(KEY, 60) == 1
-
-
-def test_nothing_is_taken_back_from_a_window_that_has_ended(
-    storage: SqlStorage, engine: Engine
-) -> None:
-    storage.incr(KEY, 60, 3)
-    end_windows(engine)
-
-    assert storage.incr(KEY, 60, -1) == 0
-
-    [(_, count, left)] = rows(engine)
-    assert count == 3
-    assert left <= 0
 
 
 def test_keys_know_nothing_of_each_other_and_are_kept_as_digests(
@@ -268,11 +234,9 @@ def test_whether_the_database_answers_can_be_asked(storage: SqlStorage, tmp_path
     assert not SqlStorage(shop.engine, shop.reader).check()
 
 
-def test_one_row_stands_for_a_key_whatever_happens_to_it(
-    storage: SqlStorage, engine: Engine
-) -> None:
-    for amount in (1, -1, 2, -5, 1):
-        storage.incr(KEY, 60, amount)
+def test_one_row_stands_for_a_key_over_all_its_windows(storage: SqlStorage, engine: Engine) -> None:
+    for amount in (1, 3, 2):
+        assert storage.incr(KEY, 60, amount) == amount
         end_windows(engine, 1)
     with engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(RateCounter)).scalar() == 1

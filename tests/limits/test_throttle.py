@@ -86,11 +86,6 @@ def hit(rule: str, who: str) -> Do:
     return lambda throttle: throttle.hit(rule, who)
 
 
-def back(rule: str, who: str) -> Do:
-    """Take a try back."""
-    return lambda throttle: throttle.give_back(rule, who)
-
-
 def not_found(_throttle: Throttle) -> None:
     """Refuse for another reason."""
     raise NotFound("There is no such thing.")
@@ -146,6 +141,7 @@ def test_a_part_of_a_second_is_waited_for_as_a_whole_one(
 
     assert [told(answer)["mail"] for answer in answers] == [(0, 812), (0, 812)]
     assert answers[1].headers["Retry-After"] == "812"
+    assert answers[1].headers["RateLimit-Policy"] == '"mail";q=1;w=3600'
 
 
 def test_several_rules_stand_in_the_order_in_which_they_were_asked(throttle: Throttle) -> None:
@@ -156,12 +152,13 @@ def test_several_rules_stand_in_the_order_in_which_they_were_asked(throttle: Thr
     assert [left for left, _ in told(answer).values()] == [4, 2]
 
 
+@pytest.mark.parametrize("order", [(ANNA, BERT), (BERT, ANNA)])
 def test_of_several_people_under_one_rule_the_one_with_least_left_is_told(
-    throttle: Throttle,
+    throttle: Throttle, order: tuple[str, str]
 ) -> None:
-    door(throttle, [hit("account", ANNA)]).post("/")
+    throttle.hit("account", ANNA)
 
-    answer = door(throttle, [hit("account", ANNA), hit("account", BERT)]).post("/")
+    answer = door(throttle, [hit("account", who) for who in order]).post("/")
 
     assert told(answer)["account"][0] == 1
 
@@ -195,48 +192,6 @@ def test_requests_inside_one_app_context_tell_each_their_own(throttle: Throttle)
         assert list(told(client.post("/"))) == ["address"]
 
 
-def test_what_is_given_back_does_not_count_and_the_answer_knows_it(throttle: Throttle) -> None:
-    client = door(throttle, [hit("account", ANNA), back("account", ANNA)])
-
-    answers = [client.post("/") for _ in range(5)]
-
-    assert {answer.status_code for answer in answers} == {200}
-    assert {told(answer)["account"][0] for answer in answers} == {3}
-    assert all(890 <= told(answer)["account"][1] <= 900 for answer in answers)
-
-
-def test_only_one_try_is_given_back(throttle: Throttle) -> None:
-    throttle.hit("account", ANNA)
-    throttle.hit("account", ANNA)
-
-    answer = door(throttle, [hit("account", ANNA), back("account", ANNA)]).post("/")
-
-    assert told(answer)["account"][0] == 1
-
-
-def test_giving_back_what_this_request_did_not_count_tells_nothing(throttle: Throttle) -> None:
-    throttle.hit("account", ANNA)
-
-    answer = door(throttle, [back("account", ANNA)]).post("/")
-
-    assert "RateLimit" not in answer.headers
-    assert [throttle.allows("account", ANNA) for _ in range(4)] == [True, True, True, False]
-
-
-def test_what_is_cleared_begins_anew_and_is_not_told(throttle: Throttle) -> None:
-    for _ in range(3):
-        throttle.hit("account", ANNA)
-        throttle.hit("account", BERT)
-
-    throttle.clear("account", ANNA)
-
-    throttle.hit("account", ANNA)
-    with pytest.raises(RateLimited):
-        throttle.hit("account", BERT)
-    clear: Do = lambda throttle: throttle.clear("account", ANNA)  # noqa: E731
-    assert "RateLimit" not in door(throttle, [hit("account", ANNA), clear]).post("/").headers
-
-
 def test_a_check_counts_nothing_and_tells_what_is_left(throttle: Throttle, engine: Engine) -> None:
     client = door(throttle, [lambda throttle: throttle.check("account", ANNA)])
 
@@ -248,7 +203,9 @@ def test_a_check_counts_nothing_and_tells_what_is_left(throttle: Throttle, engin
     assert [told(client.post("/"))["account"][0] for _ in range(3)] == [2, 2, 2]
 
 
-def test_a_check_refuses_when_nothing_is_left_and_not_before(throttle: Throttle) -> None:
+def test_a_check_refuses_when_nothing_is_left_and_not_before(
+    throttle: Throttle, engine: Engine
+) -> None:
     client = door(throttle, [lambda throttle: throttle.check("account", ANNA)])
     for _ in range(2):
         throttle.hit("account", ANNA)
@@ -261,7 +218,7 @@ def test_a_check_refuses_when_nothing_is_left_and_not_before(throttle: Throttle)
     left, seconds = told(answer)["account"]
     assert (left, answer.headers["Retry-After"]) == (0, str(seconds))
     assert 890 <= seconds <= 900
-    throttle.give_back("account", ANNA)
+    end_windows(engine)
     assert client.post("/").status_code == 200
 
 
@@ -275,38 +232,29 @@ def test_what_is_checked_and_then_counted_is_told_once_as_it_is_at_the_end(
     assert told(answer)["account"][0] == 2
 
 
-def test_the_first_refusal_of_a_window_knows_that_it_is(throttle: Throttle, engine: Engine) -> None:
-    def refusals() -> list[bool]:
-        found = []
-        for _ in range(6):
-            try:
-                throttle.hit("account", ANNA)
-            except RateLimited as refusal:
-                found.append(refusal.first)
-        return found
-
-    assert refusals() == [True, False, False]
-    with pytest.raises(RateLimited) as checked:
-        throttle.check("account", ANNA)
-    assert not checked.value.first
-    end_windows(engine)
-    assert refusals() == [True, False, False]
+def test_only_the_last_try_of_a_window_that_may_pass_knows_that_it_is(
+    throttle: Throttle, engine: Engine
+) -> None:
+    for _ in range(2):
+        assert [throttle.hit("account", ANNA) for _ in range(3)] == [False, False, True]
+        with pytest.raises(RateLimited):
+            throttle.hit("account", ANNA)
+        end_windows(engine)
 
 
-def test_of_many_refused_at_once_exactly_one_is_the_first(storage: SqlStorage) -> None:
+def test_of_many_tries_at_once_exactly_one_is_the_last_that_passes(storage: SqlStorage) -> None:
     throttle = Throttle(storage, {"account": "10 per 15 minutes"})
 
-    def first(_number: int) -> bool | None:
+    def last(_number: int) -> bool | None:
         try:
-            throttle.hit("account", ANNA)
-        except RateLimited as refusal:
-            return refusal.first
-        return None
+            return throttle.hit("account", ANNA)
+        except RateLimited:
+            return None
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(first, range(60)))
+        found = list(pool.map(last, range(60)))
 
-    assert [found.count(which) for which in (None, True, False)] == [10, 1, 49]
+    assert [found.count(which) for which in (False, True, None)] == [9, 1, 50]
 
 
 def test_what_is_left_out_silently_is_counted_and_told_nowhere(throttle: Throttle) -> None:
@@ -395,10 +343,8 @@ def test_a_throttle_that_is_off_counts_writes_and_tells_nothing(
         [
             hit("account", ANNA),
             hit("account", ANNA),
-            back("account", ANNA),
             lambda throttle: allowed.append(throttle.allows("account", ANNA)),
             lambda throttle: throttle.check("account", ANNA),
-            lambda throttle: throttle.clear("account", ANNA),
         ],
     )
 
@@ -412,7 +358,7 @@ def test_a_throttle_that_is_off_counts_writes_and_tells_nothing(
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-@pytest.mark.parametrize("name", ["hit", "allows", "give_back", "clear"])
+@pytest.mark.parametrize("name", ["hit", "allows"])
 def test_counting_inside_a_transaction_is_refused_at_once(
     app: Flask, storage: SqlStorage, name: str, enabled: bool
 ) -> None:
@@ -429,7 +375,7 @@ def test_counting_inside_a_transaction_is_refused_at_once(
         getattr(throttle, name)("account", ANNA)
 
 
-@pytest.mark.parametrize("name", ["hit", "check", "allows", "give_back", "clear"])
+@pytest.mark.parametrize("name", ["hit", "check", "allows"])
 def test_a_rule_that_is_none_is_a_mistake(storage: SqlStorage, name: str) -> None:
     for enabled in (True, False):
         with pytest.raises(KeyError):

@@ -32,6 +32,7 @@ def users(session: Session) -> list[User]:
 
 
 def test_a_new_shop_has_no_account_at_all(session: Session) -> None:
+    """AU-18."""
     assert users(session) == []
 
 
@@ -87,9 +88,35 @@ def test_a_weak_password_is_refused(app: Flask, session: Session, typed: str) ->
 
 
 @pytest.mark.parametrize(
+    "password", ["password1234", "PassWord1234", "x" * 20, "boss@example.com", "BOSS@EXAMPLE.COM"]
+)
+def test_a_password_that_is_guessed_first_is_refused_and_not_repeated(
+    app: Flask, session: Session, password: str
+) -> None:
+    """AU-11: the first account is the one that matters most."""
+    result = create_admin(app, EMAIL, "--password-stdin", typed=f"{password}\n")
+
+    assert result.exit_code != 0
+    assert password not in result.output
+    assert users(session) == []
+
+
+def test_a_generated_password_is_strong_and_never_the_same(app: Flask) -> None:
+    """AU-18."""
+    shown = set()
+    for number in range(3):
+        result = create_admin(app, f"boss{number}@example.com", "--force")
+        (password,) = re.findall(r"shown once\): (\S+)", result.output)
+        assert len(password) >= 16
+        shown.add(password)
+    assert len(shown) == 3
+
+
+@pytest.mark.parametrize(
     "address",
     ["", "boss", "boss@", "@example.com", "boss@localhost", "a b@example.com", "boss@example.com\n",
-     "boss@exa mple.com", "<boss@example.com>", "boss@[127.0.0.1]", "b" * 250 + "@example.com"],
+     "boss@exa mple.com", "<boss@example.com>", "boss@[127.0.0.1]", "b" * 250 + "@example.com",
+     "ﷺ" * 60 + "@example.com", "boss＠example.com@evil.example"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(app: Flask, session: Session, address: str) -> None:
     result = create_admin(app, address)
@@ -100,7 +127,10 @@ def test_what_is_no_address_is_refused(app: Flask, session: Session, address: st
 
 
 def test_a_second_administrator_needs_force(app: Flask, session: Session) -> None:
+    """AU-18."""
     create_admin(app, EMAIL)
+    again = create_admin(app, EMAIL)
+    assert again.exit_code != 0
 
     refused = create_admin(app, "second@example.com")
     assert refused.exit_code != 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from shop.users.models import OneTimeToken, RefreshToken, User, UserSession
 from shop.users.one_time import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL
 from shop.users.tokens import digest, new_secret
 from tests import factories
+from tests.limits.test_throttle import end_windows
 from tests.users.checks import (
     ME,
     OTHER_PASSWORD,
@@ -39,7 +39,7 @@ DOORS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 #: What a careless comparison finds equal to some text (M9), or cannot compare at all.
 NO_TOKENS: tuple[Any, ...] = (
-    0, 1, -1, 0.0, 1e400, True, False, None, "", [], {}, [""], [0], [True], {"$ne": None}, {"": ""},
+    0, 1, -1, 0.0, True, False, None, "", [], {}, [""], [0], [True], {"$ne": None}, {"": ""},
     "0", "1", "true", "null", "%", "_", "*", "' OR '1'='1", "0 OR 1=1", "\0", "x" * 201, 2**63,
 )  # fmt: skip
 
@@ -71,7 +71,6 @@ def test_what_is_no_token_matches_none(
 
     for value in NO_TOKENS:
         answer = client.post(address, json={name: value, **rest})
-        assert answer.status_code in (400, 401, 422), f"{value!r}: {answer.text}"
         assert_problem(answer, *_refusal(value, name))
     assert_problem(client.post(address, json=rest), "validation", f"/{name}")
 
@@ -79,18 +78,16 @@ def test_what_is_no_token_matches_none(
 
 
 def _refusal(value: Any, name: str) -> tuple[str, ...]:
-    if isinstance(value, float) and math.isinf(value):
-        return ("malformed",)
     sane = isinstance(value, str) and 0 < len(value) <= 200 and "\0" not in value
     return ("unauthenticated",) if sane else ("validation", f"/{name}")
 
 
-@pytest.mark.parametrize("password", [0, True, None, "", [], {}, ["x"], {"$ne": ""}, 1e400])
+@pytest.mark.parametrize("password", [0, True, None, "", [], {}, ["x"], {"$ne": ""}, 0.5])
 def test_what_is_no_password_fits_no_account(
     client: FlaskClient, anna: User, password: Any
 ) -> None:
     """AU-16."""
-    assert try_to_sign_in(client, anna.email, password).status_code in (400, 422)
+    assert try_to_sign_in(client, anna.email, password).status_code == 422
 
 
 @pytest.mark.parametrize("email", [0, True, None, "", [], {}, {"$ne": ""}, ["a@example.com"]])
@@ -170,4 +167,4 @@ def test_a_token_is_good_for_nothing_but_what_it_was_made_for(
         assert answer.status_code in (401, 422), f"{name} {use}: {answer.text}"
         assert "access_token" not in answer.text
         # Too many wrong ones in a row would be refused for that reason.
-        app.extensions["throttle"].clear("token-guesses", "127.0.0.1")
+        end_windows(app.extensions["shop"].engine)

@@ -16,7 +16,7 @@ from shop.limits.throttle import current_throttle
 from shop.mail.operations import enqueue
 from shop.turns import aside
 from shop.users import operations, queries, sessions
-from shop.users.models import normalise_email
+from shop.users.models import LONGEST_EMAIL, normalise_email
 from shop.users.one_time import BadOneTimeToken
 from shop.users.operations import BadCredentials
 from shop.users.passwords import check_password, guessing, hash_password, is_outdated
@@ -195,7 +195,7 @@ def resend_verification(to: dict[str, Any]) -> Response:
 def _ask_for_mail(kind: str, email: str) -> Response:
     throttle, recipient = current_throttle(), normalise_email(email)
     throttle.hit("mail-address", client_network(request))
-    if throttle.allows("mail-recipient", recipient):
+    if len(recipient) <= LONGEST_EMAIL and throttle.allows("mail-recipient", recipient):
         # Whether there is an account is looked up when it is sent: looking here would tell.
         transactional(enqueue)(db.session(), kind, recipient)
     return answer({}, 202)

@@ -8,7 +8,7 @@ from flask import Response, current_app, request, url_for
 
 from shop import clock
 from shop.db import db, read, transactional
-from shop.errors import Fault, Invalid, NotFound
+from shop.errors import NotFound
 from shop.limits.networks import client_network
 from shop.limits.throttle import current_throttle
 from shop.users import operations, personal, queries, sessions
@@ -53,9 +53,6 @@ def register(data: dict[str, Any]) -> Response:
     """Open a customer's account. A mail brings a code for `POST /auth/email/verify`."""
     check_password(data["password"], email=data["email"])
     email, network = normalise_email(data["email"]), client_network(request)
-    if len(email) > 254:
-        fault = Fault("/email", "Longer than 254 characters when normalised.")
-        raise Invalid("The address is too long.", faults=(fault,))
     # Taken addresses can be found out here and nowhere else: those tries are counted.
     current_throttle().check("register", network)
     try:

@@ -1,0 +1,95 @@
+"""A shop with something in it, and callers that survive what they call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from shop.users.models import User
+from shop.users.one_time import RESET_PASSWORD, VERIFY_EMAIL
+from tests import factories
+from tests.users.checks import (
+    KEYS,
+    ME,
+    SESSIONS,
+    mailed_token,
+    sign_in,
+)
+
+#: How many there are of each kind of thing, with ids from 1.
+THINGS = 10
+#: What ends its own caller, or changes the password that it asks for.
+SELF_DESTRUCTIVE = {"logout", "erase_me", "end_my_sessions", "end_my_session", "change_password"}
+ADDRESS = {
+    "name": "Anna", "line1": "Elm Street 1", "city": "Uppsala", "postal_code": "75310",
+    "country": "SE",
+}  # fmt: skip
+
+
+class World:
+    """A shop, and one caller of a role, whose own things have the ids that are asked for."""
+
+    def __init__(self, app: Flask, role: str) -> None:
+        """Fill an empty shop; role `anonymous` calls without headers."""
+        self.app, self.role = app, role
+        self._client: FlaskClient = app.test_client()
+        # Victims: others demote, close and sign them out, so that the caller stays who it is.
+        roles = ("customer", "staff", "admin", "customer", "staff") * 2
+        self._victims = [factories.create_user(app, role=role) for role in roles]
+        self._fill_catalogue()
+        self._headers: dict[str, str] = {}
+        if role != "anonymous":
+            self._headers = self._newcomer()
+        for _ in range(THINGS):
+            self._client.post(f"{ME}/addresses", json=ADDRESS, headers=self._headers)
+
+    def _fill_catalogue(self) -> None:
+        admin = factories.sign_in(self.app, "admin")
+        for number in range(THINGS):
+            status = ("active", "draft", "archived", "active")[number % 4]
+            factories.create_product(self._client, admin, status=status)
+            body = {"name": f"till {number}", "scopes": ["products:write"]}
+            assert self._client.post(KEYS, json=body, headers=admin).status_code == 201
+
+    def _newcomer(self) -> dict[str, str]:
+        return factories.sign_in(self.app, self.role)
+
+    def headers(self, operation_id: str) -> dict[str, str]:
+        """Headers of a caller of the role, whatever it or others did before."""
+        if self.role == "anonymous":
+            return {}
+        if operation_id in SELF_DESTRUCTIVE:
+            return self._newcomer()
+        me = self._client.get(ME, headers=self._headers)
+        if me.status_code != 200 or me.get_json()["role"] != self.role:
+            self._headers = self._newcomer()
+        return self._headers
+
+    def own_session(self, headers: dict[str, str]) -> int | None:
+        """The session of these headers."""
+        answer = self._client.get(SESSIONS, headers=headers)
+        items = answer.get_json()["items"] if answer.status_code == 200 else []
+        return next((item["id"] for item in items if item["current"]), None)
+
+    def secret(self, operation_id: str) -> dict[str, Any]:
+        """What only somebody knows who has an account, a mail, or a session."""
+        makers: dict[str, Callable[[], dict[str, Any]]] = {
+            "login": self._credentials,
+            "refresh": lambda: {"refresh_token": sign_in(self._client, self._account()).refresh},
+            "reset_password": lambda: self._mailed(RESET_PASSWORD),
+            "verify_email": lambda: self._mailed(VERIFY_EMAIL),
+            "change_password": lambda: {"current_password": factories.PASSWORD},
+        }
+        return makers[operation_id]() if operation_id in makers else {}
+
+    def _mailed(self, purpose: str) -> dict[str, Any]:
+        return {"token": mailed_token(self.app, self._account(), purpose)}
+
+    def _account(self) -> User:
+        return factories.create_user(self.app)
+
+    def _credentials(self) -> dict[str, Any]:
+        return {"email": self._account().email, "password": factories.PASSWORD}
