@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from unicodedata import normalize
 
 import click
 from email_validator import EmailNotValidError, validate_email
@@ -29,7 +30,9 @@ def create_admin(email: str, force: bool, password_stdin: bool) -> None:
     shown once.
     """
     try:
-        address = validate_email(email, check_deliverability=False, test_environment=True)
+        address = validate_email(
+            normalize("NFKC", email[:1000]), check_deliverability=False, test_environment=True
+        )
     except EmailNotValidError as error:
         raise click.BadParameter(str(error), param_hint="EMAIL") from error
     password, generated = _choose_password(password_stdin)

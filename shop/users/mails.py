@@ -32,8 +32,9 @@ def composers(public_url: str) -> Mapping[str, Composer]:
         link = f"{public_url.rstrip('/')}/account/{purpose}#{code}" if public_url else None
         minutes = LIFETIMES[purpose] // 60
         values = {"code": code, "link": link, "minutes": minutes}
-        # A mailbox that nobody proved may be a stranger's: no words of the registrant's choice.
-        return values if user.email_verified_at is None else values | {"name": user.name}
+        # A mailbox that nobody proved may be a stranger's: no words of somebody else's choice.
+        proved = user.email_verified_at is not None and user.email == email
+        return values | {"name": user.name} if proved else values
 
     def verify_email(session: Session, mail: OutgoingMail) -> Values | None:
         user = _locked(session, mail.recipient)

@@ -66,10 +66,17 @@ def create_user(session: Session, email: str, name: str, password_hash: str, rol
     return user
 
 
-def register(session: Session, email: str, name: str, password_hash: str) -> User:
-    """Open a customer's account and ask its mailbox for a sign of life. Raises EmailTaken."""
+def register(
+    session: Session, email: str, name: str, password_hash: str, *, may_mail: bool
+) -> User:
+    """Open a customer's account, and ask its mailbox for a sign of life if that may be.
+
+    Raises:
+        EmailTaken: there is one.
+    """
     user = create_user(session, email, name, password_hash, "customer")
-    enqueue(session, "verify_email", user.email)
+    if may_mail:
+        enqueue(session, "verify_email", user.email)
     return user
 
 
@@ -133,12 +140,13 @@ def reset_password(session: Session, token: str, password_hash: str) -> None:
     change_password(session, user, password_hash, keep_session=None)
 
 
-def ask_for_new_email(session: Session, user: User, email: str) -> None:
-    """Ask the new mailbox to confirm a change of address, and tell the old one of it.
+def ask_for_new_email(session: Session, user: User, email: str, *, may_mail: bool) -> None:
+    """Ask the new mailbox to confirm a change of address, if that may be; tell the old one of it.
 
     Whether another account has the new address is not said here: it gets no mail then.
     """
-    enqueue(session, "confirm_new_email", normalise_email(email), {"user_id": user.id})
+    if may_mail:
+        enqueue(session, "confirm_new_email", normalise_email(email), {"user_id": user.id})
     enqueue(session, "email_change_asked", user.email)
 
 
@@ -152,9 +160,9 @@ def confirm_email(session: Session, token: str) -> User:
     used = one_time.use(session, token, VERIFY_EMAIL, CHANGE_EMAIL)
     user = find_for_change(session, used.user_id)
     if used.purpose == CHANGE_EMAIL:
+        one_time.void(session, user.id)
         enqueue(session, "email_changed", user.email)
         user.email = used.email
-        one_time.void(session, user.id)
     user.email_verified_at = clock.now()
     with _unique_email():
         session.flush()

@@ -171,7 +171,7 @@ class Email(fields.String):
         super().__init__(validate=validate.Length(3, self.longest), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
         if len(text) <= self.longest:
             # What it becomes is what must be an address: a letter can turn into a sentence.
             text = unicodedata.normalize("NFKC", text).strip()

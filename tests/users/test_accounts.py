@@ -112,7 +112,8 @@ def test_registering_does_not_sign_in(client: FlaskClient, session: Session) -> 
     "spelling",
     ["anna.müller@example.com", "ANNA.MÜLLER@EXAMPLE.COM", "  Anna.Müller@example.com\t",
      unicodedata.normalize("NFD", "anna.müller@example.com"), "ａｎｎａ.müller@example.com",
-     "anna.müller@ｅxample.com", "anna．müller@example.com"],
+     "anna.müller@ｅxample.com", "anna．müller@example.com",
+     "anna.müller＠example.com"],
 )  # fmt: skip
 def test_an_address_is_taken_in_every_spelling(
     client: FlaskClient, session: Session, spelling: str
@@ -167,7 +168,7 @@ def test_a_rush_of_registrations_is_throttled_by_default(app: Flask, session: Se
     ["", "anna", "anna@", "@example.com", "a b@example.com", "anna@localhost", "anna@example",
      "anna@exa mple.com", "<anna@example.com>", "Anna <anna@example.com>", "anna@[127.0.0.1]",
      "anna@127.0.0.1", "anna\n@example.com", "anna\0@example.com", "anna@example.com,b@example.com",
-     "anna＠example.com", "an\u200bna@example.com", "an\u202ena@example.com", "=cmd()@example.com",
+     "an\u200bna@example.com", "an\u202ena@example.com", "=cmd()@example.com",
      "a@" + "x" * 64 + ".com", "x" * 243 + "@example.com", None, 1, True, ["anna@example.com"], {}],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(

@@ -141,6 +141,8 @@ def test_an_export_holds_no_secret_and_nothing_of_anybody_else(
     assert len(secrets) > 7
     for secret in (*secrets, "Bert", "bert@", "token", factories.PASSWORD, OTHER_PASSWORD):
         assert secret not in answer.text
+    parts = [part for name, part in answer.get_json().items() if name != "account"]
+    assert {row["user_id"] for part in parts for row in part} == {anna.id}
     assert answer.headers["Content-Disposition"] == 'attachment; filename="export.json"'
     assert answer.headers["Cache-Control"] == "no-store"
 

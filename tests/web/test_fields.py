@@ -90,6 +90,7 @@ def test_an_instant_is_taken_to_the_microsecond_and_put_into_utc(
         # No zone, or half of one.
         "2026-11-22T14:00:00", "2026-11-22 14:00:00", "2026-11-22", "2026-11-22T14:00:00+05",
         "2026-11-22T14:00:00+0530", "2026-11-22T14:00:00 +05:30", "2026-11-22T14:00:00CET",
+        "2026-11-22T14:00:00+05:30:15", "2026-11-22T14:00:00+05:30:15.5",
         # Other spellings.
         "2026-11-22 14:00:00Z", "2026-11-22t14:00:00z", "20261122T140000Z", "2026-11-22T14:00Z",
         "2026-W47-7T14:00:00Z", "2026-326T14:00:00Z", "22.11.2026 14:00", "Sun, 22 Nov 2026 14:00",
@@ -122,12 +123,14 @@ def test_what_is_no_instant_of_rfc_3339_is_refused(value: object) -> None:
         ("ann@xn--bcher-kva.example", "ann@xn--bcher-kva.example"),
         ("o'neil@example.com", "o'neil@example.com"),
         ("a@b.co", "a@b.co"),
+        ("ａnn＠example.com", "ann@example.com"),
+        ("jose\u0301@example.com", "jos\u00e9@example.com"),
         ("1234567890@example.museum", "1234567890@example.museum"),
         ("ann@mail.test", "ann@mail.test"),
         ("x" * 64 + "@example.com", "x" * 64 + "@example.com"),
     ],
 )
-def test_an_address_is_taken_as_it_is_spelt(text: str, address: str) -> None:
+def test_an_address_is_taken_as_it_is_spelt_but_for_unicodes_variants(text: str, address: str) -> None:
     assert load(Email(), text) == address
 
 
@@ -139,9 +142,9 @@ def test_an_address_is_taken_as_it_is_spelt(text: str, address: str) -> None:
      "ann@exam ple.com", "ann@example.com,bert@example.com", "ann@example.com\nBcc: b@example.com",
      "ann\r\n@example.com", "ann@example.com\0", "an\0n@example.com", "ann@[127.0.0.1]",
      "ann@[IPv6:::1]", "ann@127.0.0.1", "ann@1", '"ann"@example.com', '"a b"@example.com',
-     "<ann@example.com>", "Ann <ann@example.com>", "mailto:ann@example.com", "ann＠example.com",
+     "<ann@example.com>", "Ann <ann@example.com>", "mailto:ann@example.com",
      "an\u200bn@example.com", "ann@exa\u00admple.com", "a\u202en@example.com",
-     "ann@example.com?bcc=b@example.com", "ann@example.com.", "ann(comment)@example.com",
+     "eve＠example.com@evil.example", "ﷺ@example.com", "ann@example.com?bcc=b@example.com", "ann@example.com.", "ann(comment)@example.com",
      "x" * 244 + "@example.com", "ann@" + "x" * 64 + ".com", "ann@" + "a." * 130 + "com",
      1, 1.5, True, None, [], {}, ["ann@example.com"], {"email": "ann@example.com"}],
 )  # fmt: skip
@@ -175,10 +178,6 @@ def test_long_and_hostile_addresses_are_refused_at_once(what: str, length: int) 
     # Shorter ones may be addresses.
     assert length < 254 or is_refused(Email(), text)
     assert quickest(Email(), text) < AT_ONCE
-
-
-def test_space_around_an_address_does_not_make_it_too_long() -> None:
-    assert load(Email(), " " * 5_000 + "ann@example.com" + "\n" * 5_000) == "ann@example.com"
 
 
 @pytest.mark.parametrize(

@@ -192,10 +192,15 @@ def resend_verification(to: dict[str, Any]) -> Response:
     return _ask_for_mail("verify_email", to["email"])
 
 
+def may_mail(recipient: str) -> bool:
+    """Count a mail to a mailbox that did not ask for it itself; whether it may still be sent."""
+    return current_throttle().allows("mail-recipient", recipient)
+
+
 def _ask_for_mail(kind: str, email: str) -> Response:
-    throttle, recipient = current_throttle(), normalise_email(email)
-    throttle.hit("mail-address", client_network(request))
-    if len(recipient) <= LONGEST_EMAIL and throttle.allows("mail-recipient", recipient):
+    recipient = normalise_email(email)
+    current_throttle().hit("mail-address", client_network(request))
+    if len(recipient) <= LONGEST_EMAIL and may_mail(recipient):
         # Whether there is an account is looked up when it is sent: looking here would tell.
         transactional(enqueue)(db.session(), kind, recipient)
     return answer({}, 202)

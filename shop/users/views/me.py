@@ -24,7 +24,7 @@ from shop.users.schemas import (
     session_out,
     user_out,
 )
-from shop.users.views.auth import checked_guess
+from shop.users.views.auth import checked_guess, may_mail
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LOCATION, Blueprint
 from shop.web.callers import EVERYONE, SIGNED_IN, current_caller
@@ -67,8 +67,9 @@ def register(data: dict[str, Any]) -> Response:
 def _register(email: str, name: str, password: str) -> User:
     if read(queries.CREDENTIALS, email=email):
         raise EmailTaken
-    password_hash = hash_password(password)
-    return transactional(operations.register)(db.session(), email, name, password_hash)
+    password_hash, allowed = hash_password(password), may_mail(email)
+    register = transactional(operations.register)
+    return register(db.session(), email, name, password_hash, may_mail=allowed)
 
 
 @me.get("/users/me")
@@ -98,18 +99,19 @@ def change_me(changes: dict[str, Any]) -> Response:
     password_hash = None
     if "email" in changes:
         password_hash = _check_current(changes.get("current_password"))
-    user = _change_me(changes, password_hash)
+    allowed = password_hash is not None and may_mail(normalise_email(changes["email"]))
+    user = _change_me(changes, password_hash, allowed)
     return answer(user_out(user), version=user.version)
 
 
 @transactional
-def _change_me(changes: dict[str, Any], password_hash: str | None) -> User:
+def _change_me(changes: dict[str, Any], password_hash: str | None, allowed: bool) -> User:
     user = lock_me()
     check_version(user.version)
     if password_hash is not None:
         operations.find_with_password(db.session(), user.id, password_hash)
         if normalise_email(changes["email"]) != user.email:
-            operations.ask_for_new_email(db.session(), user, changes["email"])
+            operations.ask_for_new_email(db.session(), user, changes["email"], may_mail=allowed)
     if "name" in changes:
         user.name = changes["name"]
     db.session.flush()
