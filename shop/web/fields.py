@@ -167,8 +167,10 @@ class Email(fields.String):
     default_error_messages = {"invalid": "Not an e-mail address."}  # noqa: RUF012
     longest = 254
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=validate.Length(3, self.longest), **kwargs)
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        described = {"format": "email", **(metadata or {})}
+        bounds = validate.Length(3, self.longest)
+        super().__init__(validate=bounds, metadata=described, **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs).strip()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
@@ -131,3 +135,26 @@ def api_key(app: Flask, *scopes: str) -> str:
 def forget_callers(engine: Engine) -> None:
     """Let the shop ask anew who calls: it remembers callers for most of a second."""
     engine.get_execution_options()["callers_mark"].replace()
+
+
+#: When tests that move the clock begin.
+T0 = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+class Travel:
+    """A clock that the test moves; callers are asked for anew after each move."""
+
+    def __init__(self, engine: Engine, clock: time_machine.Traveller) -> None:
+        self._engine, self._clock = engine, clock
+
+    def to(self, seconds: float) -> None:
+        """Go to so many seconds after the beginning."""
+        self._clock.move_to(T0 + timedelta(seconds=seconds))
+        forget_callers(self._engine)
+
+
+@contextmanager
+def travelling(engine: Engine) -> Iterator[Travel]:
+    """Begin at `T0`; the clock stands still until it is moved."""
+    with time_machine.travel(T0, tick=False) as clock:
+        yield Travel(engine, clock)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, func, select, text
@@ -27,17 +26,18 @@ from tests.users.checks import (
     PRODUCTS,
     REFRESH,
     SESSIONS,
+    T0,
     USERS,
+    Travel,
     api_key,
     bearer,
     events,
-    forget_callers,
+    travelling,
 )
 from tests.web.checks import assert_problem
 
 SCOPE = "products:write"
 BODY: dict[str, Any] = {"name": "Till 7", "scopes": [SCOPE]}
-T0 = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
 def create(client: FlaskClient, admin: dict[str, str], **changes: Any) -> dict[str, Any]:
@@ -138,18 +138,11 @@ def test_only_an_administrator_makes_sees_and_ends_keys(
 def test_what_cannot_be_a_key_is_refused(
     client: FlaskClient, admin: dict[str, str], session: Session, changes: Any, pointer: str
 ) -> None:
-    body = assert_refused(client, admin, BODY | changes)
+    answer = client.post(KEYS, json=BODY | changes, headers=admin)
 
-    assert any(fault["pointer"].startswith(pointer) for fault in body["errors"])
-    assert rows(session) == []
-
-
-def assert_refused(client: FlaskClient, admin: dict[str, str], body: Any) -> dict[str, Any]:
-    """The body is no key; what the problem says."""
-    answer = client.post(KEYS, json=body, headers=admin)
     assert answer.status_code == 422, answer.text
-    said: dict[str, Any] = answer.get_json()
-    return said
+    assert any(fault["pointer"].startswith(pointer) for fault in answer.get_json()["errors"])
+    assert rows(session) == []
 
 
 def test_a_key_does_what_its_scope_says_and_stands_in_the_audit_log(
@@ -221,29 +214,21 @@ def test_a_key_is_no_password_and_no_other_token(
 
 
 @pytest.fixture
-def clock(app: Flask) -> Iterator[time_machine.Traveller]:
-    """A clock that the test moves."""
-    with time_machine.travel(T0, tick=False) as clock:
-        yield clock
+def travel(engine: Engine) -> Iterator[Travel]:
+    """The beginning of time."""
+    with travelling(engine) as travel:
+        yield travel
 
 
-def go(app: Flask, clock: time_machine.Traveller, seconds: float) -> None:
-    """Go to so many seconds after the beginning; callers are asked for anew."""
-    clock.move_to(T0 + timedelta(seconds=seconds))
-    forget_callers(app.extensions["shop"].engine)
-
-
-def test_a_key_expires(
-    app: Flask, client: FlaskClient, staff: dict[str, str], clock: time_machine.Traveller
-) -> None:
+def test_a_key_expires(app: Flask, client: FlaskClient, travel: Travel) -> None:
     admin = factories.sign_in(app, "admin")
     created = create(client, admin, expires_at="2026-11-22T11:00:00+01:00")
     assert created["expires_at"] == "2026-11-22T10:00:00Z"
     headers = bearer(created["key"])
-    go(app, clock, 3_599)
+    travel.to(3_599)
     assert client.get(PRODUCTS, headers=headers).status_code == 200
 
-    go(app, clock, 3_600)
+    travel.to(3_600)
 
     assert_problem(client.get(PRODUCTS, headers=headers), "unauthenticated")
 
@@ -337,35 +322,47 @@ def test_what_is_almost_a_key_opens_nothing(client: FlaskClient, admin: dict[str
         assert body["detail"] == "The access token is malformed, expired or not ours.", what
 
 
+@pytest.fixture
+def notes(engine: Engine) -> Iterator[list[str]]:
+    """Every statement that notes the use of a key."""
+    found: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("UPDATE api_keys"):
+            found.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
 def test_the_use_of_a_key_is_noted_once_a_minute(
-    app: Flask, client: FlaskClient, session: Session, clock: time_machine.Traveller
+    client: FlaskClient, session: Session, travel: Travel, notes: list[str]
 ) -> None:
-    headers = bearer(api_key(app, SCOPE))
+    headers = bearer(api_key(client.application, SCOPE))
     noted = []
 
     for moment in (0, 1, 30, 59, 60.5, 61, 120, 121):
-        go(app, clock, moment)
+        travel.to(moment)
         assert client.get(PRODUCTS, headers=headers).status_code == 200
         last = rows(session)[0].last_used_at
         noted.append(None if last is None else (last - T0).total_seconds())
 
     assert noted == [0, 0, 0, 0, 60.5, 60.5, 60.5, 121]
+    assert len(notes) == 3
 
 
 def test_several_workers_note_the_same_use_once(
     app: Flask, client: FlaskClient, engine: Engine, session: Session
 ) -> None:
-    headers = bearer(api_key(app, SCOPE))
-    client.get(PRODUCTS, headers=headers)
-    (before,) = rows(session)
+    client.get(PRODUCTS, headers=bearer(api_key(app, SCOPE)))
+    key_id, noted = rows(session)[0].id, rows(session)[0].last_used_at
 
     # Another worker has read the row before this one noted its use.
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        earlier = datetime.now(UTC) - api_keys.NOTED_EVERY
-        api_keys.note_use(connection, before.id, earlier)
+        api_keys.note_use(connection, key_id, datetime.now(UTC) - api_keys.NOTED_EVERY)
 
-    (after,) = rows(session)
-    assert after.last_used_at == before.last_used_at
+    assert rows(session)[0].last_used_at == noted
 
 
 def test_a_wrong_secret_is_no_use(app: Flask, client: FlaskClient, session: Session) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from shop.users.models import User, UserSession
@@ -17,14 +16,16 @@ from shop.users.sessions import Lifetimes
 from tests import factories
 from tests.users.checks import (
     SESSIONS,
+    T0,
     USERS,
     Tokens,
+    Travel,
     events,
-    forget_callers,
     is_in,
     is_over,
     refresh,
     sign_in,
+    travelling,
 )
 from tests.web.checks import assert_problem
 
@@ -35,32 +36,17 @@ def anna(app: Flask) -> User:
     return factories.create_user(app, email="anna@example.com")
 
 
-T0 = datetime(2026, 11, 22, 9, tzinfo=UTC)
-
-
 @pytest.fixture
 def short(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refresh tokens hold for 100 seconds, sessions for 250."""
     monkeypatch.setitem(app.extensions, "lifetimes", Lifetimes(100, 250))
 
 
-class Travel:
-    """A clock that the test moves; callers are asked for anew after each move."""
-
-    def __init__(self, app: Flask, clock: time_machine.Traveller) -> None:
-        self._app, self._clock = app, clock
-
-    def to(self, seconds: float) -> None:
-        """Go to so many seconds after the beginning."""
-        self._clock.move_to(T0 + timedelta(seconds=seconds))
-        forget_callers(self._app.extensions["shop"].engine)
-
-
 @pytest.fixture
-def travel(app: Flask) -> Iterator[Travel]:
+def travel(engine: Engine) -> Iterator[Travel]:
     """The beginning of time."""
-    with time_machine.travel(T0, tick=False) as clock:
-        yield Travel(app, clock)
+    with travelling(engine) as travel:
+        yield travel
 
 
 def test_an_access_token_expires_by_itself(client: FlaskClient, travel: Travel, anna: User) -> None:

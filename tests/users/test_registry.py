@@ -235,14 +235,16 @@ def test_a_change_that_is_taken_back_changes_nothing_for_callers(
     headers = factories.headers_of(app, user)
     client.get(USERS, headers=headers)
 
-    def fail(session: Session) -> None:
-        demote(session, user)
+    @transactional
+    def fail() -> None:
+        demote(db.session(), user)
         raise LookupError
 
-    with pytest.raises(LookupError):
-        in_transaction(app, fail)
-    # Nor does what the same session commits next.
-    in_transaction(app, lambda session: session.get(User, user.id))
+    with app.app_context():
+        with pytest.raises(LookupError):
+            fail()
+        # Nor does what the same session commits next.
+        transactional(lambda: db.session.get(User, user.id))()
 
     assert client.get(USERS, headers=headers).status_code == 200
     assert len(asked) == 1

@@ -292,6 +292,22 @@ def test_what_ends_an_account_or_its_password_ends_every_session(
     assert is_in(client, bystander)
 
 
+def test_an_account_that_is_closed_in_whatever_way_gets_no_new_tokens(
+    client: FlaskClient, anna: User, session: Session
+) -> None:
+    """AU-09: not only by the door that ends its sessions too."""
+    tokens = sign_in(client, anna)
+    account = session.get_one(User, anna.id)
+    account.disabled = True
+    session.commit()
+
+    assert is_over(client, tokens)
+
+    account.disabled = False
+    session.commit()
+    assert is_in(client, refresh(client, tokens.refresh))
+
+
 @pytest.mark.parametrize("end", [close, erase])
 def test_a_closed_account_cannot_begin_a_session(
     app: Flask, client: FlaskClient, anna: User, end: Callable[[Flask, User], int]
