@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from shop.mail.models import OutgoingMail
 from shop.users.mails import composers
 from shop.users.models import User
 from shop.users.one_time import CHANGE_EMAIL, LIFETIMES, RESET_PASSWORD, VERIFY_EMAIL
+from shop.users.passwords import hash_password
 from tests import factories
 from tests.mail.servers import MailServer
 from tests.users.checks import (
@@ -40,6 +42,7 @@ from tests.users.checks import (
     try_to_sign_in,
 )
 from tests.users.test_accounts import limit, registration, snapshot
+from tests.users.test_addresses import at_once
 from tests.web.checks import assert_problem
 
 FRONT = "https://oak.example/shop"
@@ -242,6 +245,37 @@ def test_a_reset_code_is_good_once(client: FlaskClient, post: Post, anna: User) 
     tokens_of(try_to_sign_in(client, anna.email, OTHER_PASSWORD))
 
 
+def test_a_code_that_is_shown_many_times_at_once_is_good_once(
+    app: Flask, client: FlaskClient, anna: User, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AU-16."""
+    ask(client, FORGOT)
+    code = Post(app).code(anna.email)
+    hashes = {text: hash_password(text) for text in [f"horse number {n}" for n in range(4)]}
+    meeting = threading.Barrier(len(hashes), timeout=20)
+
+    def hash_together(password: str) -> str:
+        # All of them are past the first look at the code.
+        meeting.wait()
+        return hashes[password]
+
+    monkeypatch.setattr("shop.users.views.auth.hash_password", hash_together)
+
+    def reset(number: int) -> int:
+        body = {"token": code, "password": f"horse number {number}"}
+        return app.test_client().post(RESET, json=body).status_code
+
+    with ExitStack() as stack:
+        # Who has to wait for a connection comes late.
+        for _ in hashes:
+            stack.enter_context(app.extensions["shop"].engine.connect())
+    statuses = at_once(reset, len(hashes))
+
+    assert sorted(statuses) == [204] + [401] * 3
+    tokens_of(try_to_sign_in(client, anna.email, f"horse number {statuses.index(204)}"))
+    assert events(session, anna.id) == ["password_changed"]
+
+
 def test_a_newer_reset_code_voids_the_older_one(
     client: FlaskClient, post: Post, anna: User
 ) -> None:
@@ -386,6 +420,28 @@ def test_an_address_that_was_taken_meanwhile_stays_with_who_took_it(
     assert_problem(client.post(VERIFY, json={"token": code}), "conflict")
 
     assert snapshot(session) == before
+
+
+def test_of_two_who_move_to_one_mailbox_at_once_one_gets_there(
+    app: Flask, client: FlaskClient, post: Post, session: Session
+) -> None:
+    """AU-17: and who opens an account with it at that moment is told that it is taken."""
+    codes = []
+    for _ in range(2):
+        ask_to_change(client, factories.create_user(app))
+        codes.append(post.code(NEW))
+
+    def move(number: int) -> int:
+        client = app.test_client()
+        if number == 2:
+            return client.post(USERS, json=registration(email=NEW)).status_code
+        return client.post(VERIFY, json={"token": codes[number]}).status_code
+
+    statuses = at_once(move, 3)
+
+    assert sorted(statuses) in ([200, 409, 409], [201, 409, 409])
+    found = session.scalars(select(User.email).where(User.email == NEW)).all()
+    assert len(found) == 1
 
 
 def test_the_old_mailbox_opens_nothing_after_a_change(

@@ -126,6 +126,8 @@ def test_an_export_holds_no_secret_and_nothing_of_anybody_else(
     """AZ-07."""
     other = factories.create_user(client.application, email="bert@example.com")
     add(client, factories.headers_of(client.application, other), name="Bert Berg")
+    disable(client.application, other)
+    assert events(session, other.id) == ["rights_changed"]
     anna = person(client)
 
     answer = client.get(EXPORT, headers=anna.headers)

@@ -325,15 +325,18 @@ def test_a_burst_of_guesses_over_all_workers_meets_one_limit(shop: RunningShop) 
     throttled = RunningShop(
         shop.folder, shop.environment["SHOP_DATABASE_URL"], None, workers=WORKERS,
         sinks="none", scheduler="off", waiting_threads=120,
+        limit_sign_in_address="1000 per 15 minutes",
     )  # fmt: skip
     throttled.log = shop.folder / "throttled.log"
 
-    def guess(number: int) -> int:
-        body = {"email": email, "password": f"guess number {number}"}
+    def guess(password: str) -> int:
+        body = {"email": email, "password": password}
         address = f"{throttled.url}{API}/auth/login"
         return requests.post(address, json=body, timeout=60).status_code
 
     with throttled, ThreadPoolExecutor(100) as pool:
-        seen = Counter(pool.map(guess, range(100)))
+        wrong = Counter(pool.map(guess, [f"guess number {number}" for number in range(100)]))
+        right = Counter(pool.map(guess, [PASSWORD] * 20))
 
-    assert seen == {401: 10, 429: 90}
+    assert wrong == {401: 10, 429: 90}
+    assert right == {429: 20}

@@ -130,7 +130,9 @@ def test_what_is_no_instant_of_rfc_3339_is_refused(value: object) -> None:
         ("x" * 64 + "@example.com", "x" * 64 + "@example.com"),
     ],
 )
-def test_an_address_is_taken_as_it_is_spelt_but_for_unicodes_variants(text: str, address: str) -> None:
+def test_an_address_is_taken_as_it_is_spelt_but_for_unicodes_variants(
+    text: str, address: str
+) -> None:
     assert load(Email(), text) == address
 
 
@@ -144,7 +146,8 @@ def test_an_address_is_taken_as_it_is_spelt_but_for_unicodes_variants(text: str,
      "ann@[IPv6:::1]", "ann@127.0.0.1", "ann@1", '"ann"@example.com', '"a b"@example.com',
      "<ann@example.com>", "Ann <ann@example.com>", "mailto:ann@example.com",
      "an\u200bn@example.com", "ann@exa\u00admple.com", "a\u202en@example.com",
-     "eve＠example.com@evil.example", "ﷺ@example.com", "ann@example.com?bcc=b@example.com", "ann@example.com.", "ann(comment)@example.com",
+     "eve＠example.com@evil.example", "ﷺ@example.com",
+     "ann@example.com?bcc=b@example.com", "ann@example.com.", "ann(comment)@example.com",
      "x" * 244 + "@example.com", "ann@" + "x" * 64 + ".com", "ann@" + "a." * 130 + "com",
      1, 1.5, True, None, [], {}, ["ann@example.com"], {"email": "ann@example.com"}],
 )  # fmt: skip
