@@ -18,11 +18,19 @@ from flask import Flask, Response, abort, request
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-_PRODUCT = "id, name, slug, description, status, attributes, version, created_at, updated_at"
+_PRODUCT = (
+    "p.id, p.name, p.slug, p.description, p.status, p.attributes, p.version, p.created_at,"
+    " p.updated_at, c.id, c.name, c.slug, r.stars_1, r.stars_2, r.stars_3, r.stars_4, r.stars_5"
+    " FROM products p LEFT JOIN categories c ON c.id = p.category_id"
+    " LEFT JOIN product_ratings r ON r.product_id = p.id"
+)
 _VARIANT = (
     "v.product_id, v.id, v.sku, v.name, v.price_amount, v.currency, v.attributes, s.on_hand,"
     " v.version FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
 )
+_LINK = ("id", "name", "slug")
+_STARS = ("1", "2", "3", "4", "5")
+_NO_LINKS = (None,) * 8
 _OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 app = Flask("twin", static_folder=None)
@@ -77,13 +85,22 @@ def _shown(products: tuple[tuple[Any, ...], ...]) -> list[dict[str, Any]]:
 
 
 def _product(product: tuple[Any, ...], variants: list[dict[str, Any]]) -> dict[str, Any]:
-    id_, name, slug, description, status, attributes, version, created_at, updated_at = product
+    id_, name, slug, description, status, attributes, version, created_at, updated_at = product[:9]
+    category, counts = product[9:12], [count or 0 for count in product[12:]]
+    total = sum(counts)
+    average = sum(n * count for n, count in enumerate(counts, 1)) / total if total else None
     return {
         "id": id_,
         "name": name,
         "slug": slug,
         "description": description,
         "status": status,
+        "category": None if category[0] is None else dict(zip(_LINK, category, strict=True)),
+        "rating": {
+            "average": average,
+            "count": total,
+            "distribution": dict(zip(_STARS, counts, strict=True)),
+        },
         "attributes": orjson.Fragment(attributes),
         "price_from": min((v["price"] for v in variants), key=lambda price: price["amount"]),
         "variants": variants,
@@ -98,11 +115,10 @@ def list_products() -> Response:
     """Active products, newest first, after the keyset `cursor`."""
     limit = int(request.args.get("limit", "20"))
     before = request.args.get("cursor")
-    after = "" if before is None else "AND id < %s"
+    after = "" if before is None else "AND p.id < %s"
     values = (limit + 1,) if before is None else (int(before), limit + 1)
     rows = _rows(
-        f"SELECT {_PRODUCT} FROM products WHERE status = 'active' {after}"
-        " ORDER BY id DESC LIMIT %s",
+        f"SELECT {_PRODUCT} WHERE p.status = 'active' {after} ORDER BY p.id DESC LIMIT %s",
         values,
     )
     shown = rows[:limit]
@@ -113,7 +129,7 @@ def list_products() -> Response:
 @app.get("/api/v1/products/<int:product_id>")
 def get_product(product_id: int) -> Response:
     """One product."""
-    rows = _rows(f"SELECT {_PRODUCT} FROM products WHERE id = %s", (product_id,))
+    rows = _rows(f"SELECT {_PRODUCT} WHERE p.id = %s", (product_id,))
     if not rows or rows[0][4] != "active":
         abort(404)
     return _json(_shown(rows)[0])
@@ -140,7 +156,7 @@ def create_product() -> Response:
         "available": stock,
         "version": 1,
     }
-    return _json(_product((product_id, *product), [shown]), 201)
+    return _json(_product((product_id, *product, *_NO_LINKS), [shown]), 201)
 
 
 def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> tuple[int, int]:
@@ -163,6 +179,11 @@ def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> t
             cursor.execute(
                 "INSERT INTO stock_levels (variant_id, on_hand, version) VALUES (%s, %s, 1)",
                 (variant_id, stock),
+            )
+            cursor.execute(
+                "INSERT INTO stock_movements (variant_id, delta, on_hand, reason, created_at)"
+                " VALUES (%s, %s, %s, 'initial', %s)",
+                (variant_id, stock, stock, product[-1]),
             )
         connection.commit()
     except BaseException:

@@ -45,6 +45,35 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
         op.add_column(table, column)
 
 
+def add_reference(table: str, name: str, target: str) -> None:
+    """Add a nullable column that refers to the ids of `target`, unless it is there."""
+    key = f"fk_{table}_{name}"
+    if op.get_bind().dialect.name == "sqlite":
+        # SQLite adds a constraint only together with its column.
+        if name not in _columns(table):
+            op.execute(
+                f"ALTER TABLE {table} ADD COLUMN {name} INTEGER"
+                f" CONSTRAINT {key} REFERENCES {target} (id)"
+            )
+        return
+    add_column(table, sa.Column(name, big_id, nullable=True))
+    if key not in _foreign_keys(table):
+        op.create_foreign_key(key, table, target, [name], ["id"])
+
+
+def drop_reference(table: str, name: str, index: str) -> None:
+    """Drop a column that refers to another table, and the index that begins with it."""
+    key = f"fk_{table}_{name}"
+    if op.get_bind().dialect.name != "sqlite" and key in _foreign_keys(table):
+        op.drop_constraint(key, table, type_="foreignkey")
+    drop_index(index, table)
+    drop_column(table, name)
+
+
+def _foreign_keys(table: str) -> set[str | None]:
+    return {key["name"] for key in sa.inspect(op.get_bind()).get_foreign_keys(table)}
+
+
 def drop_column(table: str, name: str) -> None:
     """Drop a column if it is there."""
     if name in _columns(table):

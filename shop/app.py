@@ -27,7 +27,11 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
-from shop.products.views import products
+from shop.products.views.categories import categories
+from shop.products.views.products import products
+from shop.products.views.variants import variants
+from shop.reviews import personal as review_data
+from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
 from shop.turns import Turns
 from shop.users import passwords, personal
@@ -45,11 +49,11 @@ from shop.web.api import Api
 
 log = logs.get(__name__)
 
-BLUEPRINTS = (auth, me, address_book, people, products)
+BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, reviews)
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
-PERSONAL_DATA = personal.PARTS
+PERSONAL_DATA = (*personal.PARTS, review_data.PART)
 
 
 @dataclass(slots=True)

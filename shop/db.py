@@ -272,13 +272,20 @@ def reason(error: Exception) -> str:
     return " ".join(str(original).split())[:300]
 
 
-def is_duplicate(error: exc.IntegrityError, table: str, column: str) -> bool:
-    """Whether the unique rule on one column of a table was broken, by the name of the rule."""
+def is_duplicate(error: exc.IntegrityError, table: str, *columns: str) -> bool:
+    """Whether the unique rule on these columns of a table was broken, by the name of the rule."""
     text = str(error.orig)
-    # SQLite names the column, MySQL and MariaDB the key (MySQL with its table), after the value.
+    # SQLite names the columns, MySQL and MariaDB the key (MySQL with its table), after the value.
     if text.startswith("UNIQUE constraint failed: "):
-        return text.endswith(f": {table}.{column}")
-    return "Duplicate entry" in text and f"uq_{table}_{column}'" in text.rpartition(" for key ")[2]
+        named = ", ".join(f"{table}.{column}" for column in columns)
+        return text == f"UNIQUE constraint failed: {named}"
+    key = f"uq_{table}_{'_'.join(columns)}'"
+    return "Duplicate entry" in text and key in text.rpartition(" for key ")[2]
+
+
+def is_missing_reference(error: exc.IntegrityError) -> bool:
+    """Whether a row refers to one that is not there."""
+    return "FOREIGN KEY constraint failed" in str(error.orig) or _code(error) == 1452
 
 
 def read(statement: Executable, **values: Any) -> Sequence[Row[Any]]:

@@ -130,41 +130,48 @@ def _entries(session: Session) -> Iterable[Row]:
             yield _entry(type(item), "delete", values, values, moment)
 
 
-class AuditedInserts:
-    """Inserts rows of audited tables without objects: several times faster, and as audited.
+class AuditedWrites:
+    """Writes rows of audited tables without objects: several times faster, and as audited.
 
     The entries of all rows are written when the block ends::
 
-        with AuditedInserts(session) as inserts:
-            product = inserts.add(Product, name="Oak table", ...)
+        with AuditedWrites(session) as writes:
+            product = writes.insert(Product, name="Oak table", ...)
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._connection = session.connection()
+        self.connection = session.connection()
         self._moment = clock.now()
-        self._inserted: list[tuple[type[Audited], Row]] = []
+        self._changes: list[tuple[type[Audited], str, Row | None, Row]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None and self._inserted:
+        if kind is None and self._changes:
             written = clock.now()
-            entries = [_entry(model, "insert", None, row, written) for model, row in self._inserted]
-            self._connection.execute(_INSERT, entries)
+            entries = [_entry(*change, written) for change in self._changes]
+            self.connection.execute(_INSERT, entries)
             self._session.info["audited"] = True
 
-    def add(self, model: type[Audited], **values: Any) -> Row:
+    def insert(self, model: type[Audited], **values: Any) -> Row:
         """Insert one row; answers it as it is stored: id, version 1 and defaults filled in."""
         table = model.__table__
         row = {name: self._default(column) for name, column in _defaults(table)}
         row |= {"version": 1} | values
         (key,) = table.primary_key.columns.keys()
-        result = self._connection.execute(_insert_into(table), row)
+        result = self.connection.execute(_insert_into(table), row)
         (row[key],) = cast(tuple[int], result.inserted_primary_key)
-        self._inserted.append((model, row))
+        self._changes.append((model, "insert", None, row))
         return row
+
+    def updated(self, model: type[Audited], before: Row, row: Row) -> None:
+        """Say that a row, whose version was raised, was changed in this transaction.
+
+        `before` has the old values of the changed columns, `row` the whole row as it is now.
+        """
+        self._changes.append((model, "update", before, row))
 
     def _default(self, value: Any) -> Any:
         # All times of one unit of work are the same instant.

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from sqlalchemy import func, select
 
 from shop import provenance
-from shop.audit.capture import AuditedInserts
+from shop.audit.capture import AuditedWrites
 from shop.db import db, transactional
 from shop.products import operations
 from shop.products.demo import PersonIdea, ProductIdea, invent_people, invent_products
@@ -50,21 +50,21 @@ def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
 
 
 def _store(
-    ideas: Iterator[Any], add: Callable[[AuditedInserts, Any], None], advance: Callable[[int], None]
+    ideas: Iterator[Any], add: Callable[[AuditedWrites, Any], None], advance: Callable[[int], None]
 ) -> None:
     while batch := list(islice(ideas, _BATCH)):
 
         @transactional
         def store(batch: list[Any] = batch) -> None:
-            with AuditedInserts(db.session()) as inserts:
+            with AuditedWrites(db.session()) as writes:
                 for idea in batch:
-                    add(inserts, idea)
+                    add(writes, idea)
 
         store()
         advance(len(batch))
 
 
-def _add_product(inserts: AuditedInserts, idea: ProductIdea) -> None:
+def _add_product(writes: AuditedWrites, idea: ProductIdea) -> None:
     currency = current_app.config["CURRENCY"]
     variants = [
         {
@@ -84,15 +84,15 @@ def _add_product(inserts: AuditedInserts, idea: ProductIdea) -> None:
         "attributes": idea.attributes,
         "variants": variants,
     }
-    operations.insert_product(inserts, product)
+    operations.insert_product(writes, product)
 
 
-def _person_adder() -> Callable[[AuditedInserts, PersonIdea], None]:
+def _person_adder() -> Callable[[AuditedWrites, PersonIdea], None]:
     # Nobody signs in as an invented person: one hash of a forgotten password serves all.
     password_hash = hash_password(secrets.token_urlsafe(24))
 
-    def add(inserts: AuditedInserts, person: PersonIdea) -> None:
-        inserts.add(
+    def add(writes: AuditedWrites, person: PersonIdea) -> None:
+        writes.insert(
             User,
             email=normalise_email(person.email),
             name=person.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shop import clock
@@ -12,6 +12,22 @@ from shop.audit.capture import Audited
 from shop.db import TABLE_OPTIONS, Amount, Base, BigId, CurrencyCode, Id, Instant, LongText
 
 STATUSES = ("draft", "active", "archived")
+
+
+class Category(Audited, Base):
+    """A shelf of the catalogue, below another one or at the top."""
+
+    __tablename__ = "categories"
+    __table_args__ = (Index(None, "parent_id"), TABLE_OPTIONS)
+    audit_noun = "category"
+
+    id: Mapped[Id]
+    parent_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("categories.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    slug: Mapped[str] = mapped_column(String(220), unique=True)
+    position: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[Instant] = mapped_column(default=clock.now)
+    updated_at: Mapped[Instant] = mapped_column(default=clock.now, onupdate=clock.now)
 
 
 class Product(Audited, Base):
@@ -22,6 +38,7 @@ class Product(Audited, Base):
         CheckConstraint("status IN ('draft', 'active', 'archived')", name="status"),
         # Serves the public list: active products, newest first.
         Index(None, "status", "id"),
+        Index(None, "category_id", "id"),
         TABLE_OPTIONS,
     )
     audit_noun = "product"
@@ -32,6 +49,7 @@ class Product(Audited, Base):
     description: Mapped[str] = mapped_column(LongText)
     status: Mapped[str] = mapped_column(String(10))
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    category_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("categories.id"))
     created_at: Mapped[Instant] = mapped_column(default=clock.now)
     updated_at: Mapped[Instant] = mapped_column(default=clock.now, onupdate=clock.now)
 
@@ -41,7 +59,10 @@ class Product(Audited, Base):
 
 
 class Variant(Audited, Base):
-    """What is sold: it has a SKU and a price in minor units of `currency`."""
+    """What is sold: it has a SKU and a price in minor units of `currency`.
+
+    When less than `low_stock_threshold` is there, it is time to order more.
+    """
 
     __tablename__ = "variants"
     __table_args__ = (CheckConstraint("price_amount >= 0", name="price_amount"), TABLE_OPTIONS)
@@ -54,6 +75,7 @@ class Variant(Audited, Base):
     price_amount: Mapped[Amount]
     currency: Mapped[CurrencyCode]
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    low_stock_threshold: Mapped[int | None] = mapped_column(BigInteger)
 
     product: Mapped[Product] = relationship(back_populates="variants")
     stock: Mapped[StockLevel] = relationship(
@@ -74,3 +96,38 @@ class StockLevel(Audited, Base):
     on_hand: Mapped[int] = mapped_column(BigInteger)
 
     variant: Mapped[Variant] = relationship(back_populates="stock")
+
+
+class StockMovement(Base):
+    """One change of a variant's stock. Never changed, never deleted: `on_hand` is their sum.
+
+    `on_hand` here is what was there afterwards. No foreign key: the ledger outlives the variant.
+    """
+
+    __tablename__ = "stock_movements"
+    __table_args__ = (Index(None, "variant_id", "id"), Index(None, "order_id"), TABLE_OPTIONS)
+
+    id: Mapped[Id]
+    variant_id: Mapped[int] = mapped_column(BigInteger)
+    delta: Mapped[int] = mapped_column(BigInteger)
+    on_hand: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(100))
+    order_id: Mapped[int | None] = mapped_column(BigInteger)
+    actor: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[Instant] = mapped_column(default=clock.now)
+
+
+class ProductRating(Base):
+    """How many approved reviews gave a product one to five stars; kept by the reviews."""
+
+    __tablename__ = "product_ratings"
+    __table_args__ = (TABLE_OPTIONS,)
+
+    product_id: Mapped[int] = mapped_column(
+        BigId, ForeignKey("products.id"), primary_key=True, autoincrement=False
+    )
+    stars_1: Mapped[int] = mapped_column(Integer, default=0)
+    stars_2: Mapped[int] = mapped_column(Integer, default=0)
+    stars_3: Mapped[int] = mapped_column(Integer, default=0)
+    stars_4: Mapped[int] = mapped_column(Integer, default=0)
+    stars_5: Mapped[int] = mapped_column(Integer, default=0)

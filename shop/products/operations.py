@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from slugify import slugify
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shop.audit.capture import AuditedInserts, Row
-from shop.db import is_duplicate
-from shop.errors import Conflict, NotFound
-from shop.products import queries
-from shop.products.models import Product, StockLevel, Variant
+from shop.audit.capture import AuditedWrites, Row
+from shop.db import is_duplicate, is_missing_reference
+from shop.errors import Conflict, Fault, Invalid, NotFound
+from shop.products import queries, stock
+from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
+MOST_VARIANTS = 100
 
 
 class SkuTaken(Conflict):
@@ -27,6 +29,22 @@ class SkuTaken(Conflict):
 
 class SlugTaken(Conflict):
     """A slug names one product."""
+
+
+class ProductInUse(Conflict):
+    """Reviews or orders refer to the product."""
+
+
+class LastVariant(Conflict):
+    """A product cannot be without variants."""
+
+
+class TooManyVariants(Conflict):
+    """A product has as many variants as it can have."""
+
+
+class NoSuchCategory(Invalid):
+    """The category that was named is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +62,29 @@ def create_product(session: Session, data: dict[str, Any]) -> Created:
 
     Raises:
         SkuTaken, SlugTaken: another one has it.
+        NoSuchCategory: there is none with that id.
     """
     skus = [variant["sku"] for variant in data["variants"]]
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
-    with _unique_names(), AuditedInserts(session) as inserts:
-        return insert_product(inserts, data)
+    with _unique_names(), AuditedWrites(session) as writes:
+        return insert_product(writes, data)
 
 
-def insert_product(inserts: AuditedInserts, data: dict[str, Any]) -> Created:
+def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
     """Insert the rows of a product; see `create_product`."""
     fields = ("name", "description", "status", "attributes")
-    values = {field: data[field] for field in fields}
+    values = {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
     if "slug" in data:
-        product = inserts.add(Product, **values, slug=data["slug"])
+        product = writes.insert(Product, **values, slug=data["slug"])
     else:
-        product = _insert_with_free_slug(inserts, values)
-    variants = [_insert_variant(inserts, product["id"], variant) for variant in data["variants"]]
+        product = _insert_with_free_slug(writes, values)
+    variants = [_insert_variant(writes, product["id"], variant) for variant in data["variants"]]
     return Created(product, variants)
 
 
-def _insert_variant(inserts: AuditedInserts, product_id: int, data: dict[str, Any]) -> Row:
-    variant = inserts.add(
+def _insert_variant(writes: AuditedWrites, product_id: int, data: dict[str, Any]) -> Row:
+    variant = writes.insert(
         Variant,
         product_id=product_id,
         sku=data["sku"],
@@ -73,29 +92,30 @@ def _insert_variant(inserts: AuditedInserts, product_id: int, data: dict[str, An
         price_amount=data["price"]["amount"],
         currency=data["price"]["currency"],
         attributes=data["attributes"],
+        low_stock_threshold=data.get("low_stock_threshold"),
     )
-    inserts.add(StockLevel, variant_id=variant["id"], on_hand=data["stock"])
+    stock.open_stock(writes, variant["id"], data["stock"])
     return variant | {"on_hand": data["stock"]}
 
 
-def _insert_with_free_slug(inserts: AuditedInserts, values: dict[str, Any]) -> Row:
+def _insert_with_free_slug(writes: AuditedWrites, values: dict[str, Any]) -> Row:
     slug = slugify(values["name"], max_length=_LONGEST_SLUG, word_boundary=True)
     if slug.isdecimal():
         slug = f"product-{slug}"
     try:
         if slug:
-            return inserts.add(Product, **values, slug=slug)
+            return writes.insert(Product, **values, slug=slug)
     except IntegrityError as error:
         # Tried, not asked first: that is a query less, and nobody can come in between. The
         # failed statement leaves the transaction as it was.
         if not is_duplicate(error, "products", "slug"):
             raise
     # Chance, not a counter: two requests at once must not both find the same next number.
-    return inserts.add(Product, **values, slug=f"{slug or 'product'}-{secrets.token_hex(4)}")
+    return writes.insert(Product, **values, slug=f"{slug or 'product'}-{secrets.token_hex(4)}")
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
-    """Change the product's own fields. Raises SlugTaken."""
+    """Change the product's own fields. Raises SlugTaken, NoSuchCategory."""
     for field, value in changes.items():
         setattr(product, field, value)
     with _unique_names():
@@ -103,8 +123,57 @@ def change_product(session: Session, product: Product, changes: dict[str, Any]) 
 
 
 def delete_product(session: Session, product: Product) -> None:
-    """Delete a product and what it owns; its ids and SKUs' rows are never used again."""
+    """Delete a product and what it owns; its ids are never used again. Raises ProductInUse."""
+    session.execute(delete(ProductRating).where(ProductRating.product_id == product.id))
     session.delete(product)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise ProductInUse("Something refers to this product: archive it instead.") from error
+
+
+def add_variant(session: Session, product: Product, data: dict[str, Any]) -> Row:
+    """Add a variant with its stock to a product, which must be locked; answers the row.
+
+    Raises:
+        SkuTaken: another variant has the SKU.
+        TooManyVariants: the product has as many as it can have.
+    """
+    if len(product.variants) >= MOST_VARIANTS:
+        raise TooManyVariants(f"A product has {MOST_VARIANTS} variants at most.")
+    with _unique_names(), AuditedWrites(session) as writes:
+        return _insert_variant(writes, product.id, data)
+
+
+def find_variant_for_change(session: Session, variant_id: int) -> Variant:
+    """The variant with its product under a lock. Raises NotFound."""
+    product_id = session.execute(queries.product_of(variant_id)).scalar_one_or_none()
+    if product_id is not None:
+        # The product first: so whoever adds or deletes one of its variants waits in one line.
+        product = find_for_change(session, product_id)
+        for variant in product.variants:
+            if variant.id == variant_id:
+                return variant
+    raise NotFound(f"There is no variant {variant_id}.")
+
+
+def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) -> None:
+    """Change a variant's own fields, not its stock. Raises SkuTaken."""
+    price = changes.get("price")
+    if price is not None:
+        variant.price_amount, variant.currency = price["amount"], price["currency"]
+    for field in ("sku", "name", "attributes", "low_stock_threshold"):
+        if field in changes:
+            setattr(variant, field, changes[field])
+    with _unique_names():
+        session.flush()
+
+
+def delete_variant(session: Session, variant: Variant) -> None:
+    """Delete a variant with its stock. Raises LastVariant."""
+    if len(variant.product.variants) == 1:
+        raise LastVariant("A product has one variant at least: delete the product, or archive it.")
+    variant.product.variants.remove(variant)
     session.flush()
 
 
@@ -126,4 +195,8 @@ def _unique_names() -> Iterator[None]:
             raise SkuTaken("One of the SKUs is taken. A SKU names one variant.") from error
         if is_duplicate(error, "products", "slug"):
             raise SlugTaken("The slug is taken. Choose another one.") from error
+        if is_missing_reference(error):
+            # The only reference that a client names is the category.
+            fault = Fault("/category_id", "There is no such category.")
+            raise NoSuchCategory("There is no such category.", faults=(fault,)) from error
         raise

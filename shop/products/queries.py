@@ -7,15 +7,25 @@ times as the database has them (in UTC), ready for the encoder.
 
 from __future__ import annotations
 
-from sqlalchemy import DateTime, Integer, Select, Text, bindparam, select, type_coerce
+from sqlalchemy import DateTime, Integer, Select, Text, bindparam, func, select, type_coerce
 from sqlalchemy.orm import selectinload
 
-from shop.products.models import Product, StockLevel, Variant
+from shop.products.models import (
+    Category,
+    Product,
+    ProductRating,
+    StockLevel,
+    StockMovement,
+    Variant,
+)
 
 _PRODUCT = (
     Product.id, Product.name, Product.slug, Product.description, Product.status,
     type_coerce(Product.attributes, Text()), Product.version,
     type_coerce(Product.created_at, DateTime()), type_coerce(Product.updated_at, DateTime()),
+    Category.id, Category.name, Category.slug,
+    ProductRating.stars_1, ProductRating.stars_2, ProductRating.stars_3, ProductRating.stars_4,
+    ProductRating.stars_5,
 )  # fmt: skip
 _VARIANT = (
     Variant.product_id, Variant.id, Variant.sku, Variant.name, Variant.price_amount,
@@ -28,12 +38,18 @@ PRODUCT_WIDTH = len(_PRODUCT)
 #: Products before the id `before`, newest first, at most `limit`.
 NEWEST = (
     select(*_PRODUCT)
+    .outerjoin(Category, Category.id == Product.category_id)
+    .outerjoin(ProductRating, ProductRating.product_id == Product.id)
     .where(Product.id < bindparam("before"))
     .order_by(Product.id.desc())
     .limit(bindparam("limit", type_=Integer()))
 )
 #: The same of one `status`.
 NEWEST_OF_STATUS = NEWEST.where(Product.status == bindparam("status"))
+
+#: The same in some categories.
+IN_CATEGORIES = NEWEST.where(Product.category_id.in_(bindparam("categories", expanding=True)))
+IN_CATEGORIES_OF_STATUS = IN_CATEGORIES.where(Product.status == bindparam("status"))
 
 #: Variants of the products `ids` with their stock, in the order of their making.
 VARIANTS_OF = (
@@ -45,6 +61,8 @@ VARIANTS_OF = (
 
 _SHOWN = (
     select(*_PRODUCT, *_VARIANT)
+    .outerjoin(Category, Category.id == Product.category_id)
+    .outerjoin(ProductRating, ProductRating.product_id == Product.id)
     .join(Variant, Variant.product_id == Product.id)
     .join(StockLevel, StockLevel.variant_id == Variant.id)
     .order_by(Variant.id)
@@ -62,4 +80,43 @@ def for_change(product_id: int) -> Select[Product]:
         .options(selectinload(Product.variants).joinedload(Variant.stock))
         .with_for_update()
         .execution_options(populate_existing=True)
+    )
+
+
+def product_of(variant_id: int) -> Select[int]:
+    """The id of a variant's product."""
+    return select(Variant.product_id).where(Variant.id == variant_id)
+
+
+def movements_of(variant_id: int, before: int, limit: int) -> Select[StockMovement]:
+    """Movements of a variant's stock before the id `before`, newest first."""
+    return (
+        select(StockMovement)
+        .where(StockMovement.variant_id == variant_id, StockMovement.id < before)
+        .order_by(StockMovement.id.desc())
+        .limit(limit)
+    )
+
+
+def all_categories() -> Select[Category]:
+    """Every category, in the order in which they are to be locked."""
+    return select(Category).order_by(Category.id).execution_options(populate_existing=True)
+
+
+def category(category_id: int) -> Select[Category]:
+    """One category."""
+    return select(Category).where(Category.id == category_id)
+
+
+def products_in(category_ids: list[int]) -> Select[int]:
+    """Ids of the products in these categories."""
+    return select(Product.id).where(Product.category_id.in_(category_ids))
+
+
+def product_counts() -> Select[int | None, int]:
+    """Category id and the number of active products right in it."""
+    return (
+        select(Product.category_id, func.count())
+        .where(Product.status == "active", Product.category_id.is_not(None))
+        .group_by(Product.category_id)
     )

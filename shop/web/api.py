@@ -93,7 +93,15 @@ class Api(flask_smorest.Api):
             with app.app_context():
                 return document(field)
 
-        self.ma_plugin.converter.add_attribute_function(describe_field)
+        converter = self.ma_plugin.converter
+        converter.add_attribute_function(describe_field)
+        describe_fields = converter.schema2jsonschema
+
+        def describe_schema(schema: Any) -> Any:
+            # What a schema checks besides its fields, in its own words.
+            return describe_fields(schema) | getattr(schema.Meta, "document", {})
+
+        converter.schema2jsonschema = describe_schema
         self.spec.components.security_scheme(
             "access_token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         )

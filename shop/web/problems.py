@@ -32,6 +32,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "The `Allow` header lists the methods that it takes."),
     "conflict": (409, "The present state of the shop is against it",
         "A value that must be unique is taken, say. Change the request or the state, try again."),
+    "out-of-stock": (409, "Less is there than you want",
+        "`detail` says how many are there. Ask for fewer, or wait until there are more."),
     "version-conflict": (412, "Somebody changed it meanwhile",
         "The version in `If-Match` is not the present one. Read again, apply your change, retry."),
     "too-large": (413, "The request is too large",
@@ -52,7 +54,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
 
 #: A request can be wrong in a million places; whoever sent it reads the first ones.
 _MOST_FAULTS = 100
-_SLUG_OF_STATUS = {status: slug for slug, (status, _, _) in PROBLEMS.items()}
+_SLUG_OF_STATUS = {status: slug for slug, (status, _, _) in reversed(PROBLEMS.items())}
 pages = Blueprint("problems", __name__)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from shop.db import read
-from shop.products import views
 from shop.products.models import Product, StockLevel, Variant
+from shop.products.views import products as views
 from tests import factories
 from tests.web.checks import assert_problem
 
@@ -56,7 +56,10 @@ def test_a_product_shows_what_the_contract_says(client: FlaskClient, staff: dict
     assert made.pop("created_at") <= made.pop("updated_at")
     assert made == {
         "name": "Oak", "slug": "oak", "description": "", "status": "active", "version": 1,
-        "attributes": {"wood": "oak"}, "price_from": {"amount": 9900, "currency": "EUR"},
+        "attributes": {"wood": "oak"}, "category": None,
+        "rating": {"average": None, "count": 0,
+                   "distribution": {"1": 0, "2": 0, "3": 0, "4": 0, "5": 0}},
+        "price_from": {"amount": 9900, "currency": "EUR"},
         "variants": [
             {"sku": "OAK-L", "name": "", "price": {"amount": 19900, "currency": "EUR"},
              "attributes": {"size": "L"}, "available": 0, "version": 1},

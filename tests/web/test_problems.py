@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from config import Config
 from shop import create_app
-from shop.products import views
+from shop.products.views import products as views
 from shop.web.problems import PROBLEMS
 from tests import factories
 from tests.servers import free_port

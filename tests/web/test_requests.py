@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from shop.products import views
+from shop.products.views import products as views
 from tests import factories
 from tests.conftest import create_shop
 

@@ -1,4 +1,4 @@
-"""The doors of the catalogue."""
+"""The doors of products."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from flask import Response, url_for
 from shop.db import db, read, transactional
 from shop.errors import NotFound
 from shop.products import operations, queries
+from shop.products.categories import below
+from shop.products.models import Category, ProductRating
 from shop.products.schemas import (
     ProductIn,
     ProductOut,
@@ -36,7 +38,12 @@ _SCOPE = "products:newest"
 @products.query(ProductQuery)
 @products.response(200, ProductPage, headers=ETAG | LINK)
 @products.conditional
-def list_products(limit: int, cursor: str | None = None, status: str | None = None) -> Response:
+def list_products(
+    limit: int,
+    cursor: str | None = None,
+    status: str | None = None,
+    category: int | None = None,
+) -> Response:
     """List products, newest first.
 
     ---
@@ -45,11 +52,21 @@ def list_products(limit: int, cursor: str | None = None, status: str | None = No
     if not current_caller().is_employee:
         status = "active"
     (before,) = decode_cursor(_SCOPE, cursor, [int]) if cursor else (LARGEST_ID,)
-    if status is None:
-        rows = read(queries.NEWEST, before=before, limit=limit + 1)
+    values: dict[str, Any] = {"before": before, "limit": limit + 1}
+    if status is not None:
+        values["status"] = status
+    if category is not None:
+        tree = db.session.scalars(queries.all_categories()).all()
+        values["categories"] = sorted(below(tree, category))
+        question = queries.IN_CATEGORIES if status is None else queries.IN_CATEGORIES_OF_STATUS
     else:
-        rows = read(queries.NEWEST_OF_STATUS, status=status, before=before, limit=limit + 1)
+        question = queries.NEWEST if status is None else queries.NEWEST_OF_STATUS
+    rows = read(question, **values)
     return page(rows, limit, scope=_SCOPE, key=lambda row: (row.id,), shape=_with_variants)
+
+
+def _category(category_id: int | None) -> Category | None:
+    return None if category_id is None else db.session.get(Category, category_id)
 
 
 def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -67,7 +84,8 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
     created = operations.create_product(db.session(), data)
-    body = stored_product_out(created.product, created.variants)
+    category = _category(created.product["category_id"])
+    body = stored_product_out(created.product, created.variants, category)
     location = url_for("products.get_product", id=body["id"])
     return answer(body, 201, version=body["version"], location=location)
 
@@ -100,17 +118,23 @@ def change_product(changes: dict[str, Any], id: int) -> Response:
     product = operations.find_for_change(db.session(), id)
     check_version(product.version, required=True)
     operations.change_product(db.session(), product, changes)
-    return answer(product_out(product), version=product.version)
+    rating = db.session.get(ProductRating, product.id)
+    shown = product_out(product, _category(product.category_id), rating)
+    return answer(shown, version=product.version)
 
 
 @products.delete("/products/<id:id>")
 @products.allow(*EMPLOYEES, scope="products:write")
 @products.response(204)
 @products.versioned
-@products.refuses(404)
+@products.refuses(404, 409)
 @transactional
 def delete_product(id: int) -> Response:
-    """Delete a product with its variants. Needs `If-Match`."""
+    """Delete a product with its variants. Needs `If-Match`.
+
+    ---
+    One that has reviews or orders stays: archive it.
+    """
     product = operations.find_for_change(db.session(), id)
     check_version(product.version, required=True)
     operations.delete_product(db.session(), product)

@@ -1,0 +1,123 @@
+"""The stock of variants: counted by conditional updates, every change of it a movement.
+
+Whoever changes several variants does so in the order of their ids, before anything else.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sqlalchemy import insert, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from shop import clock, provenance
+from shop.audit.capture import AuditedWrites
+from shop.errors import Conflict, NotFound
+from shop.products.models import StockLevel, StockMovement
+
+
+class OutOfStock(Conflict):
+    """Less is there than is wanted."""
+
+    slug = "out-of-stock"
+
+
+class StockChanged(Conflict):
+    """The stock is not what the caller takes it for."""
+
+
+def open_stock(writes: AuditedWrites, variant_id: int, on_hand: int) -> None:
+    """Begin the ledger of a new variant."""
+    writes.insert(StockLevel, variant_id=variant_id, on_hand=on_hand)
+    _record(writes, variant_id, on_hand, on_hand, reason="initial")
+
+
+def move(
+    session: Session, variant_id: int, delta: int, reason: str, *, order_id: int | None = None
+) -> StockLevel:
+    """Put so many to a variant's stock, or take them (`delta` below 0); answers the new level.
+
+    Raises:
+        OutOfStock: that many are not there.
+        NotFound: there is no such variant.
+    """
+    changing = (
+        update(StockLevel)
+        .where(StockLevel.variant_id == variant_id, StockLevel.on_hand + delta >= 0)
+        .values(on_hand=StockLevel.on_hand + delta, version=StockLevel.version + 1)
+    )
+    with AuditedWrites(session) as writes:
+        if not _changed(writes, changing):
+            left = level_of(session, variant_id).on_hand
+            raise OutOfStock(f"Only {left} of variant {variant_id} are there.")
+        return _moved(session, writes, variant_id, delta, reason=reason, order_id=order_id)
+
+
+def set_to(
+    session: Session, variant_id: int, on_hand: int, expected: int, reason: str
+) -> StockLevel:
+    """Set a variant's stock, if it is what the caller expects; answers the new level.
+
+    Raises:
+        StockChanged: it is something else.
+        NotFound: there is no such variant.
+    """
+    changing = (
+        update(StockLevel)
+        .where(StockLevel.variant_id == variant_id, StockLevel.on_hand == expected)
+        .values(on_hand=on_hand, version=StockLevel.version + 1)
+    )
+    with AuditedWrites(session) as writes:
+        if not _changed(writes, changing):
+            there = level_of(session, variant_id).on_hand
+            raise StockChanged(f"{there} of variant {variant_id} are there, not {expected}.")
+        return _moved(session, writes, variant_id, on_hand - expected, reason=reason)
+
+
+def level_of(session: Session, variant_id: int) -> StockLevel:
+    """A variant's stock as it is now. Raises NotFound."""
+    level = session.get(StockLevel, variant_id, populate_existing=True)
+    if level is None:
+        raise NotFound(f"There is no variant {variant_id}.")
+    return level
+
+
+def _changed(writes: AuditedWrites, statement: object) -> bool:
+    result = writes.connection.execute(statement)  # type: ignore[call-overload]
+    return cast("CursorResult[object]", result).rowcount == 1
+
+
+def _moved(
+    session: Session,
+    writes: AuditedWrites,
+    variant_id: int,
+    delta: int,
+    *,
+    reason: str,
+    order_id: int | None = None,
+) -> StockLevel:
+    # Ours until the commit: the update has locked the row.
+    level = level_of(session, variant_id)
+    now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
+    writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
+    _record(writes, variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
+    return level
+
+
+def _record(
+    writes: AuditedWrites,
+    variant_id: int,
+    delta: int,
+    on_hand: int,
+    *,
+    reason: str,
+    order_id: int | None = None,
+) -> None:
+    writes.connection.execute(
+        insert(StockMovement),
+        {
+            "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
+            "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
+        },
+    )  # fmt: skip
