@@ -37,6 +37,8 @@ from shop.web.pagination import PageQuery
 _SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
 _SKU = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _MOST_STOCK = 10**9
+#: JSON Schema for what must not be there.
+_ABSENT: dict[str, Any] = {"not": {}}
 
 
 class VariantIn(StrictSchema):
@@ -69,8 +71,8 @@ class StockChange(StrictSchema):
     class Meta(StrictSchema.Meta):
         document: ClassVar = {
             "oneOf": [
-                {"required": ["delta"], "properties": {"set": False, "expected": False}},
-                {"required": ["set", "expected"], "properties": {"delta": False}},
+                {"required": ["delta"], "properties": {"set": _ABSENT, "expected": _ABSENT}},
+                {"required": ["set", "expected"], "properties": {"delta": _ABSENT}},
             ]
         }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,21 +12,14 @@ from typing import Any
 import pytest
 import schemathesis
 from schemathesis.engine import Status, events, from_schema
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.conftest import create_shop
 from tests.contract.world import THINGS, World
 from tests.servers import MariaDB
+from tests.users.checks import served
 
 #: Statuses that a request within the document may get besides success.
 DECENT = ["2xx", "304", "401", "403", "404", "409", "412", "429"]
-
-
-class SilentHandler(WSGIRequestHandler):
-    """Writes no line for each request."""
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing."""
 
 
 @pytest.fixture(params=["anonymous", "customer", "staff", "admin"])
@@ -51,16 +42,8 @@ def world(request: pytest.FixtureRequest, engine_name: str, tmp_path: Path) -> I
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
     """The address of the shop, served by a thread of this process."""
-    server = make_server("127.0.0.1", 0, world.app, threaded=True, request_handler=SilentHandler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    # What comes is logged, and is hostile by the thousand.
-    logging.disable(logging.WARNING)
-    yield f"http://127.0.0.1:{server.server_port}"
-    logging.disable(logging.NOTSET)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(world.app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @dataclass
@@ -107,7 +90,6 @@ def configuration(world: World, examples: int) -> schemathesis.Config:
     """All phases, all checks."""
     # Nobody's token is made up, and a comma in it makes two headers of one.
     decent = [*DECENT, "400"] if world.role == "anonymous" else DECENT
-    # A cursor is opaque: no pattern tells those that the shop gave from all others.
     opaque = {"positive_data_acceptance": {"expected-statuses": [*decent, "422"]}}
     return schemathesis.Config.from_dict(
         {
@@ -118,7 +100,7 @@ def configuration(world: World, examples: int) -> schemathesis.Config:
             "generation": {"max-examples": examples, "database": "none"},
             "operations": [
                 {"include-operation-id": name, "checks": opaque}
-                for name in ("list_products", "list_users")
+                for name in sorted(judged_by_more_than_their_form(world))
             ],
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": decent},
@@ -127,6 +109,34 @@ def configuration(world: World, examples: int) -> schemathesis.Config:
             },
         }
     )
+
+
+def documented(world: World) -> dict[str, Any]:
+    """Every operation of the document, by its name for schemathesis."""
+    paths = world.app.test_client().get("/openapi.json").get_json()["paths"]
+    return {
+        f"{method.upper()} {path}": operation
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+
+
+def judged_by_more_than_their_form(world: World) -> set[str]:
+    """Operations that take what no pattern tells from others like it.
+
+    A cursor that the shop gave, in a query; the id of a thing that is there, in a body.
+    """
+    document = world.app.test_client().get("/openapi.json").get_json()
+    found = set()
+    for operation in documented(world).values():
+        queries = {it["name"] for it in operation.get("parameters", []) if it["in"] == "query"}
+        content = operation.get("requestBody", {}).get("content", {})
+        schema = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+        shape = document["components"]["schemas"].get(schema.rpartition("/")[2], {})
+        names = shape.get("properties", {})
+        if "cursor" in queries or any(name.endswith("_id") for name in names):
+            found.add(operation["operationId"])
+    return found
 
 
 def whole(value: Any) -> Any:
@@ -202,18 +212,8 @@ def try_to_break(address: str, world: World, examples: int) -> Findings:
     return findings
 
 
-def documented(world: World) -> dict[str, Any]:
-    """Every operation of the document, by its name for schemathesis."""
-    paths = world.app.test_client().get("/openapi.json").get_json()["paths"]
-    return {
-        f"{method.upper()} {path}": operation
-        for path, operations in paths.items()
-        for method, operation in operations.items()
-    }
-
-
-def check(findings: Findings, world: World) -> None:
-    """Nothing was found, and it was looked for."""
+def check(findings: Findings, world: World, share_unreached: float) -> None:
+    """Nothing was found, and it was looked for, behind all doors but a share of them."""
     assert not findings.failures, "\n\n".join(sorted(findings.failures))
     assert set(findings.phases) == {"examples", "coverage", "fuzzing", "stateful"}
     operations = documented(world)
@@ -228,12 +228,15 @@ def check(findings: Findings, world: World) -> None:
     assert expected <= set(findings.statuses)
     assert findings.statuses[401] < 0.25 * findings.statuses.total()
     allowed = {name for name, it in operations.items() if world.role in it["x-roles"]}
-    assert findings.reached == allowed
+    assert findings.reached <= allowed
+    # Nobody got in, or there was nothing: world.py has to know more.
+    unreached = sorted(allowed - findings.reached)
+    assert len(unreached) <= share_unreached * len(allowed), unreached
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 def test_the_shop_does_what_its_document_says(address: str, world: World) -> None:
-    check(try_to_break(address, world, examples=10), world)
+    check(try_to_break(address, world, examples=10), world, 0)
 
 
 @pytest.mark.full
@@ -241,4 +244,4 @@ def test_the_shop_does_what_its_document_says(address: str, world: World) -> Non
 def test_the_shop_does_what_its_document_says_in_thousands_of_cases(
     address: str, world: World
 ) -> None:
-    check(try_to_break(address, world, examples=100), world)
+    check(try_to_break(address, world, examples=100), world, 0)

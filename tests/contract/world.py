@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from shop.users.models import User
 from shop.users.one_time import RESET_PASSWORD, VERIFY_EMAIL
@@ -45,14 +46,33 @@ class World:
             self._headers = self._newcomer()
         for _ in range(THINGS):
             self._client.post(f"{ME}/addresses", json=ADDRESS, headers=self._headers)
+        self._fill_reviews()
 
     def _fill_catalogue(self) -> None:
         admin = factories.sign_in(self.app, "admin")
         for number in range(THINGS):
             status = ("active", "draft", "archived", "active")[number % 4]
             factories.create_product(self._client, admin, status=status)
+            shelf = {"name": f"Shelf {number}", "parent_id": 1 if number > THINGS // 2 else None}
+            made = self._client.post("/api/v1/categories", json=shelf, headers=admin)
+            assert made.status_code == 201
             body = {"name": f"till {number}", "scopes": ["products:write"]}
             assert self._client.post(KEYS, json=body, headers=admin).status_code == 201
+
+    def _fill_reviews(self) -> None:
+        """Half of them by others and approved, the others the caller's own."""
+        admin = factories.sign_in(self.app, "admin")
+        for _ in range(THINGS // 2):
+            headers = factories.sign_in(self.app, "customer")
+            where = self._review(1, headers).headers["Location"]
+            assert self._client.post(f"{where}/approve", headers=admin).status_code == 200
+        for number in (1, 4, 5, 8, 9):
+            if self._headers:
+                assert self._review(number, self._headers).status_code == 201
+
+    def _review(self, product: int, headers: dict[str, str]) -> TestResponse:
+        url = f"/api/v1/products/{product}/reviews"
+        return self._client.post(url, json={"rating": 5, "title": "Good"}, headers=headers)
 
     def _newcomer(self) -> dict[str, str]:
         return factories.sign_in(self.app, self.role)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from shop.db import db, transactional
@@ -158,3 +161,27 @@ def travelling(engine: Engine) -> Iterator[Travel]:
     """Begin at `T0`; the clock stands still until it is moved."""
     with time_machine.travel(T0, tick=False) as clock:
         yield Travel(engine, clock)
+
+
+class SilentHandler(WSGIRequestHandler):
+    """Writes no line for each request."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[int]:
+    """The port of an app behind a real server, which passes paths and headers on as they come."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=SilentHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    # What comes is logged, and may be hostile by the thousand.
+    logging.disable(logging.WARNING)
+    try:
+        yield server.server_port
+    finally:
+        logging.disable(logging.NOTSET)
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -98,7 +98,8 @@ def test_an_export_holds_all_that_the_shop_knows_of_an_account(
 
     shown = export(client, anna)
 
-    assert set(shown) == {"account", "addresses", "sessions", "security_events"}
+    parts = {part.name for part in client.application.extensions["personal_data"]}
+    assert set(shown) == {"account", *parts}
     assert shown["account"] == client.get(ME, headers=anna.headers).get_json()
     assert [part | TOLD for part in shown["addresses"]] == shown["addresses"]
     assert [part["user_agent"] for part in shown["sessions"]] == [BROWSER] * 2
@@ -110,14 +111,25 @@ def test_an_export_holds_all_that_the_shop_knows_of_an_account(
         assert all(set(part) == columns for part in shown[name])
 
 
+def naming_accounts() -> dict[str, str]:
+    """Tables that name accounts, and the features that they are of."""
+    found = [mapper.class_ for mapper in Base.registry.mappers]
+    return {
+        model.__tablename__: model.__module__.split(".")[1]
+        for model in found
+        if "user_id" in model.__table__.columns
+    }
+
+
 def test_every_table_that_names_an_account_is_part_of_the_export(client: FlaskClient) -> None:
     """A feature that keeps something about accounts registers how to show it."""
-    named = {name for name, table in Base.metadata.tables.items() if "user_id" in table.columns}
-
     parts = {part.name for part in client.application.extensions["personal_data"]}
 
     # Codes are secrets: their mailbox and purpose were told by mail.
-    assert named - {"one_time_tokens"} <= parts
+    tables = naming_accounts().items() - {("one_time_tokens", "users")}
+
+    assert {"sessions", "addresses", "security_events"} <= dict(tables).keys()
+    assert all(table in parts or feature in parts for table, feature in tables)
 
 
 def test_an_export_holds_no_secret_and_nothing_of_anybody_else(
@@ -143,8 +155,9 @@ def test_an_export_holds_no_secret_and_nothing_of_anybody_else(
     assert len(secrets) > 7
     for secret in (*secrets, "Bert", "bert@", "token", factories.PASSWORD, OTHER_PASSWORD):
         assert secret not in answer.text
-    parts = [part for name, part in answer.get_json().items() if name != "account"]
-    assert {row["user_id"] for part in parts for row in part} == {anna.id}
+    shown = answer.get_json()
+    rows = [*shown["addresses"], *shown["sessions"], *shown["security_events"]]
+    assert {row["user_id"] for row in rows} == {anna.id}
     assert answer.headers["Content-Disposition"] == 'attachment; filename="export.json"'
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -179,6 +192,9 @@ def test_an_erased_person_leaves_no_trace(client: FlaskClient, session: Session)
     assert found(kept) == set()
     for name in ("users", "addresses", "sessions", "refresh_tokens", "one_time_tokens"):
         assert kept[name] == []
+    for name in naming_accounts().keys() - {"security_events"}:
+        table = Base.metadata.tables[name]
+        assert session.execute(select(table).where(table.c.user_id == anna.id)).all() == []
     assert events(session, anna.id) == ["password_changed"]
     erased = [row for row in kept["audit_log"] if "delete" in row]
     assert len(erased) == 3

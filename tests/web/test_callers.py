@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from config import Config
 from shop import create_app
 from shop.web.callers import SCOPES
 from tests import factories
+from tests.users.checks import served
 from tests.web.checks import assert_problem
 
 ME = "/api/v1/users/me"
@@ -174,6 +176,22 @@ def test_two_authorization_headers_are_refused(
     ):
         answer = client.get(ME, environ_overrides={"HTTP_AUTHORIZATION": joined})
         assert_problem(answer, "malformed")
+
+
+def test_two_authorization_lines_are_refused_by_a_real_server(
+    app: Flask, admin: dict[str, str]
+) -> None:
+    """AU-21; tests/users/test_workers.py does it with gunicorn."""
+    right = admin["Authorization"]
+    with served(app) as port:
+        for values, status in (((right,), 200), ((right, right), 400), (("Bearer x", right), 400)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.putrequest("GET", ME)
+            for value in values:
+                connection.putheader("Authorization", value)
+            connection.endheaders()
+            assert connection.getresponse().status == status, values
+            connection.close()
 
 
 def test_a_token_is_read_from_nowhere_but_its_header(

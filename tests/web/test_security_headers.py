@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from shop.limits.models import RateCounter
-from shop.products import views
+from shop.products.views import products as views
 from shop.users.models import UserSession
 from tests import factories
 from tests.conftest import create_shop
