@@ -60,15 +60,14 @@ class World:
             assert self._client.post(KEYS, json=body, headers=admin).status_code == 201
 
     def _fill_reviews(self) -> None:
-        """Half of them by others and approved, the others the caller's own."""
+        """By others and approved; then two by the caller, who leaves products to review."""
         admin = factories.sign_in(self.app, "admin")
-        for _ in range(THINGS // 2):
+        for _ in range(THINGS):
             headers = factories.sign_in(self.app, "customer")
             where = self._review(1, headers).headers["Location"]
             assert self._client.post(f"{where}/approve", headers=admin).status_code == 200
-        for number in (1, 4, 5, 8, 9):
-            if self._headers:
-                assert self._review(number, self._headers).status_code == 201
+        for number in (1, 4) if self._headers else ():
+            assert self._review(number, self._headers).status_code == 201
 
     def _review(self, product: int, headers: dict[str, str]) -> TestResponse:
         url = f"/api/v1/products/{product}/reviews"
