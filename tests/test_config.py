@@ -257,6 +257,7 @@ def test_every_setting_explains_itself() -> None:
 def test_a_production_with_a_weak_key_ends_at_once_and_says_why(
     tmp_path: Path, command: list[str]
 ) -> None:
+    """AU-05."""
     program = Path(sys.executable).with_name(command[0])
     environment = os.environ | PRODUCTION | {"SHOP_SECRET_KEY": "canary", "SHOP_THREADS": "none"}
     environment |= {"SHOP_VAR": str(tmp_path), "PORT": str(free_port())}
