@@ -1,7 +1,7 @@
 """Alembic's environment: the app's engine and metadata, one transaction a revision.
 
 MariaDB and MySQL commit each DDL statement by itself, so a killed upgrade leaves a part of a
-revision behind. Revisions therefore make only what is not there yet (see `schema_steps`).
+revision behind. Revisions therefore make only what is not there yet (see `steps`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 from alembic import context
 from flask import current_app
 
+from migrations.steps import is_ours
 from shop.db import Base
 
 engine = current_app.extensions["shop"].engine
-
-
-def _ours(_object: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
-    return not (kind == "table" and name == "alembic_version")
 
 
 def run_migrations() -> None:
@@ -23,7 +20,7 @@ def run_migrations() -> None:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            include_object=_ours,
+            include_object=is_ours,
             compare_type=True,
             compare_server_default=True,
             render_as_batch=True,

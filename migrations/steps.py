@@ -102,3 +102,49 @@ def insert_once(table: str, key: str, row: dict[str, Any]) -> None:
     same = sa.select(sa.literal(1)).select_from(target).where(target.c[key] == row[key])
     if connection.execute(same).first() is None:
         connection.execute(target.insert().values(row))
+
+
+def create_fulltext_index(table: str, column: str, *, key: str, search: str) -> None:
+    """Index the words of a text column, unless that is done.
+
+    On MariaDB and MySQL a FULLTEXT index; on SQLite the FTS5 table `search`, whose rows are those
+    of `table` by `key`, kept by triggers. Models do not know of either: see `is_ours`.
+    """
+    if op.get_bind().dialect.name != "sqlite":
+        name = f"ft_{table}_{column}"
+        if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+            op.execute(f"CREATE FULLTEXT INDEX {name} ON {table} ({column})")
+        return
+    op.execute(
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {search} USING fts5({column}, content='{table}',"
+        f" content_rowid='{key}', tokenize='ascii', detail=none)"
+    )
+    add = f"INSERT INTO {search} (rowid, {column}) VALUES (NEW.{key}, NEW.{column});"
+    remove = (
+        f"INSERT INTO {search} ({search}, rowid, {column})"
+        f" VALUES ('delete', OLD.{key}, OLD.{column});"
+    )
+    for name, when, steps in (
+        ("added", "INSERT", add),
+        ("removed", "DELETE", remove),
+        ("changed", f"UPDATE OF {column}", f"{remove} {add}"),
+    ):
+        op.execute(
+            f"CREATE TRIGGER IF NOT EXISTS {search}_{name} AFTER {when} ON {table}"
+            f" BEGIN {steps} END"
+        )
+
+
+def drop_fulltext_index(search: str) -> None:
+    """Drop what `create_fulltext_index` made beside the table; the rest goes with the table."""
+    if op.get_bind().dialect.name == "sqlite":
+        for name in ("added", "removed", "changed"):
+            op.execute(f"DROP TRIGGER IF EXISTS {search}_{name}")
+        op.execute(f"DROP TABLE IF EXISTS {search}")
+
+
+def is_ours(_object: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    """Whether Alembic should compare something of the database with the models."""
+    if kind == "table":
+        return name != "alembic_version" and not (name or "").startswith("product_search")
+    return not (kind == "index" and (name or "").startswith("ft_"))

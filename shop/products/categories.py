@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slugify import slugify
@@ -88,6 +88,18 @@ def below(tree: Sequence[Category], category_id: int) -> set[int]:
         found.add(current := waiting.pop())
         waiting += children[current]
     return found
+
+
+def counted_below(tree: Sequence[Category], counts: Iterable[Sequence[Any]]) -> Counter[int]:
+    """What is counted in each category and below it, of pairs of a category and a number."""
+    parents = {category.id: category.parent_id for category in tree}
+    totals: Counter[int] = Counter()
+    for category_id, count in counts:
+        above: int | None = category_id
+        while above is not None:
+            totals[above] += count
+            above = parents.get(above)
+    return totals
 
 
 def _check_parent(tree: Sequence[Category], category_id: int | None, parent_id: int | None) -> None:

@@ -131,3 +131,54 @@ class ProductRating(Base):
     stars_3: Mapped[int] = mapped_column(Integer, default=0)
     stars_4: Mapped[int] = mapped_column(Integer, default=0)
     stars_5: Mapped[int] = mapped_column(Integer, default=0)
+
+    @property
+    def stars(self) -> tuple[int, ...]:
+        """How many gave one, two, three, four and five."""
+        return (self.stars_1, self.stars_2, self.stars_3, self.stars_4, self.stars_5)
+
+
+class ProductListing(Base):
+    """What lists, filters and search look at: one row a product, derived from what it owns.
+
+    Kept in the transaction of every change by `listings`. `name` is folded for sorting, `rating`
+    is the average in hundredths of a star, `words` are those of `search.words_of`, made by its
+    version `words_version`. Each index ends with the primary key, on both engines.
+    """
+
+    __tablename__ = "product_listings"
+    __table_args__ = (
+        Index(None, "status"),
+        Index(None, "status", "price_from"),
+        Index(None, "status", "name"),
+        Index(None, "status", "rating"),
+        Index(None, "status", "stocked_variants"),
+        Index(None, "category_id", "status"),
+        Index(None, "words_version"),
+        TABLE_OPTIONS,
+    )
+
+    product_id: Mapped[int] = mapped_column(
+        BigId, ForeignKey("products.id"), primary_key=True, autoincrement=False
+    )
+    status: Mapped[str] = mapped_column(String(10))
+    category_id: Mapped[int | None] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(100))
+    price_from: Mapped[Amount]
+    rating: Mapped[int] = mapped_column(Integer)
+    stocked_variants: Mapped[int] = mapped_column(Integer)
+    words: Mapped[str] = mapped_column(LongText)
+    words_version: Mapped[int] = mapped_column(Integer)
+
+
+class ListedAttribute(Base):
+    """A value of an attribute that a product, or one of its variants, has."""
+
+    __tablename__ = "listed_attributes"
+    __table_args__ = (Index(None, "product_id"), TABLE_OPTIONS)
+
+    code: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[str] = mapped_column(String(200), primary_key=True)
+    product_id: Mapped[int] = mapped_column(
+        BigId, ForeignKey("products.id"), primary_key=True, autoincrement=False
+    )

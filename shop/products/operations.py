@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from shop.audit.capture import AuditedWrites, Row
 from shop.db import is_duplicate, is_missing_reference
 from shop.errors import Conflict, Fault, Invalid, NotFound
-from shop.products import queries, stock
+from shop.products import listings, queries, stock
 from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
@@ -80,6 +80,7 @@ def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
     else:
         product = _insert_with_free_slug(writes, values)
     variants = [_insert_variant(writes, product["id"], variant) for variant in data["variants"]]
+    listings.open_listing(writes.connection, product, variants)
     return Created(product, variants)
 
 
@@ -120,11 +121,13 @@ def change_product(session: Session, product: Product, changes: dict[str, Any]) 
         setattr(product, field, value)
     with _unique_names():
         session.flush()
+    listings.refresh(session, product)
 
 
 def delete_product(session: Session, product: Product) -> None:
     """Delete a product and what it owns; its ids are never used again. Raises ProductInUse."""
     session.execute(delete(ProductRating).where(ProductRating.product_id == product.id))
+    listings.close_listing(session, product)
     session.delete(product)
     try:
         session.flush()
@@ -142,7 +145,10 @@ def add_variant(session: Session, product: Product, data: dict[str, Any]) -> Row
     if len(product.variants) >= MOST_VARIANTS:
         raise TooManyVariants(f"A product has {MOST_VARIANTS} variants at most.")
     with _unique_names(), AuditedWrites(session) as writes:
-        return _insert_variant(writes, product.id, data)
+        variant = _insert_variant(writes, product.id, data)
+    session.refresh(product, ["variants"])
+    listings.refresh(session, product, stocked=int(variant["on_hand"] > 0))
+    return variant
 
 
 def find_variant_for_change(session: Session, variant_id: int) -> Variant:
@@ -167,14 +173,18 @@ def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) 
             setattr(variant, field, changes[field])
     with _unique_names():
         session.flush()
+    listings.refresh(session, variant.product)
 
 
 def delete_variant(session: Session, variant: Variant) -> None:
     """Delete a variant with its stock. Raises LastVariant."""
     if len(variant.product.variants) == 1:
         raise LastVariant("A product has one variant at least: delete the product, or archive it.")
-    variant.product.variants.remove(variant)
+    product, stocked = variant.product, variant.stock.on_hand > 0
+    product.variants.remove(variant)
+    # Fails when the stock was changed meanwhile: its version is not the one that was counted.
     session.flush()
+    listings.refresh(session, product, stocked=-int(stocked))
 
 
 def find_for_change(session: Session, product_id: int) -> Product:

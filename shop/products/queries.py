@@ -7,12 +7,25 @@ times as the database has them (in UTC), ready for the encoder.
 
 from __future__ import annotations
 
-from sqlalchemy import DateTime, Integer, Select, Text, bindparam, func, select, type_coerce
+from typing import Any, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import selectinload
 
 from shop.products.models import (
     Category,
     Product,
+    ProductListing,
     ProductRating,
     StockLevel,
     StockMovement,
@@ -47,10 +60,6 @@ NEWEST = (
 #: The same of one `status`.
 NEWEST_OF_STATUS = NEWEST.where(Product.status == bindparam("status"))
 
-#: The same in some categories.
-IN_CATEGORIES = NEWEST.where(Product.category_id.in_(bindparam("categories", expanding=True)))
-IN_CATEGORIES_OF_STATUS = IN_CATEGORIES.where(Product.status == bindparam("status"))
-
 #: Variants of the products `ids` with their stock, in the order of their making.
 VARIANTS_OF = (
     select(*_VARIANT)
@@ -72,6 +81,16 @@ SHOWN_BY_ID = _SHOWN.where(Product.id == bindparam("key"))
 SHOWN_BY_SLUG = _SHOWN.where(Product.slug == bindparam("key"))
 
 
+def shown_with(product_id: ColumnElement[int]) -> Select[Any]:
+    """What is shown of the products whose ids are in that column of another table."""
+    return (
+        cast("Select[Any]", select(*_PRODUCT))
+        .join(Product, Product.id == product_id)
+        .outerjoin(Category, Category.id == Product.category_id)
+        .outerjoin(ProductRating, ProductRating.product_id == Product.id)
+    )
+
+
 def for_change(product_id: int) -> Select[Product]:
     """A product under a lock, as it is now, with what it owns."""
     return (
@@ -81,6 +100,13 @@ def for_change(product_id: int) -> Select[Product]:
         .with_for_update()
         .execution_options(populate_existing=True)
     )
+
+
+def listed_by_others_than(version: int) -> Select[int]:
+    """Ids of products whose words another version made."""
+    # Two ranges of an index, where "not equal" would be a full scan.
+    made_by = ProductListing.words_version
+    return select(ProductListing.product_id).where((made_by < version) | (made_by > version))
 
 
 def product_of(variant_id: int) -> Select[int]:

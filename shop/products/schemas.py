@@ -27,11 +27,9 @@ from shop.web.fields import (
     Integer,
     Line,
     Money,
-    QueryInteger,
     StrictSchema,
     Text,
 )
-from shop.web.pagination import PageQuery
 
 # With a letter in it, so that it is never taken for an id.
 _SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
@@ -187,17 +185,6 @@ class ProductPatch(StrictSchema):
     attributes = Attributes()
 
 
-class ProductQuery(PageQuery):
-    """Filters of the list of products."""
-
-    status = Choice(
-        STATUSES, metadata={"description": "Staff may ask for any; all others see `active`."}
-    )
-    category = QueryInteger(
-        1, LARGEST_ID, metadata={"description": "Those in this category and below it."}
-    )
-
-
 class MoneyOut(StrictSchema):
     """An amount in integer minor units."""
 
@@ -244,13 +231,6 @@ class ProductOut(StrictSchema):
     version = fields.Integer(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
-
-
-class ProductPage(StrictSchema):
-    """A page of products."""
-
-    items = fields.List(fields.Nested(ProductOut), required=True)
-    next_cursor = fields.String(required=True, allow_none=True)
 
 
 def products_out(products: Sequence[Any], variants: Sequence[Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shop import clock, provenance
 from shop.audit.capture import AuditedWrites
 from shop.errors import Conflict, NotFound
+from shop.products import listings
 from shop.products.models import StockLevel, StockMovement
 
 
@@ -99,6 +100,7 @@ def _moved(
 ) -> StockLevel:
     # Ours until the commit: the update has locked the row.
     level = level_of(session, variant_id)
+    listings.count_stocked(writes.connection, variant_id, level.on_hand - delta, level.on_hand)
     now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
     writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
     _record(writes, variant_id, delta, level.on_hand, reason=reason, order_id=order_id)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from shop import clock
 from shop.db import is_duplicate
 from shop.errors import Conflict, Forbidden, NotFound
+from shop.products import listings
 from shop.products.models import ProductRating
 from shop.reviews import queries
 from shop.reviews.models import Review, ReviewReport, ReviewVote
@@ -144,3 +145,4 @@ def _count(session: Session, review: Review, change: int) -> None:
         session.flush()
     column = f"stars_{review.rating}"
     setattr(rating, column, getattr(rating, column) + change)
+    listings.rate(session.connection(), review.product_id, rating.stars)

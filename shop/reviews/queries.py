@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Select, func, select
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
-
+from shop.keyset import Order
 from shop.products.models import Product, ProductRating
 from shop.reviews.models import Review, ReviewReport, ReviewVote
 
-#: Orders of a list: the columns, each falling, the last one the id.
-ORDERS: dict[str, tuple[Any, ...]] = {
-    "newest": (Review.id,),
-    "helpful": (Review.helpful_count, Review.id),
-    "rating": (Review.rating, Review.id),
+#: Orders of a list, each falling.
+ORDERS = {
+    "newest": Order((Review.id,), (int,)),
+    "helpful": Order((Review.helpful_count, Review.id), (int, int)),
+    "rating": Order((Review.rating, Review.id), (int, int)),
 }
 
 
 def of_product(
-    product_id: int, sort: str, after: tuple[int, ...] | None, limit: int
+    product_id: int, order: Order, after: tuple[int, ...] | None, limit: int
 ) -> Select[Review]:
     """Approved reviews of a product in one of `ORDERS`, behind the key `after`."""
     found = select(Review).where(Review.product_id == product_id, Review.status == "approved")
-    return _ordered(found, ORDERS[sort], after).limit(limit)
+    return _page(found, order, after, limit)
 
 
 def of_status(status: str, after: tuple[int, ...] | None, limit: int) -> Select[Review]:
     """Reviews in a state of moderation, newest first."""
-    found = select(Review).where(Review.status == status)
-    return _ordered(found, ORDERS["newest"], after).limit(limit)
+    return _page(select(Review).where(Review.status == status), ORDERS["newest"], after, limit)
 
 
-def _ordered(
-    found: Select[Review], columns: tuple[Any, ...], after: tuple[int, ...] | None
+def _page(
+    found: Select[Review], order: Order, after: tuple[int, ...] | None, limit: int
 ) -> Select[Review]:
     if after is not None:
-        found = found.where(_behind(columns, after))
-    return found.order_by(*(column.desc() for column in columns))
-
-
-def _behind(columns: tuple[Any, ...], key: tuple[int, ...]) -> ColumnElement[bool]:
-    # Not a row comparison: MariaDB would not use its index for it.
-    column, value = columns[0], key[0]
-    if len(columns) == 1:
-        return column < value  # type: ignore[no-any-return]
-    return and_(column <= value, or_(column < value, _behind(columns[1:], key[1:])))
+        found = found.where(order.behind(after))
+    return found.order_by(*order.by()).limit(limit)
 
 
 def for_change(review_id: int) -> Select[Review]:

@@ -9,6 +9,7 @@ from flask import Response, url_for
 
 from shop.db import db, transactional
 from shop.errors import NotFound
+from shop.keyset import Order
 from shop.products.models import Product
 from shop.reviews import operations, queries
 from shop.reviews.models import Review
@@ -46,10 +47,10 @@ def list_product_reviews(limit: int, sort: str, id: int, cursor: str | None = No
     product = db.session.get(Product, id)
     if product is None or not (product.status == "active" or current_caller().is_employee):
         raise NotFound("There is no such product.")
-    scope, columns = f"reviews:{sort}", queries.ORDERS[sort]
-    after = _after(scope, cursor, len(columns))
-    rows = db.session.scalars(queries.of_product(id, sort, after, limit + 1)).all()
-    return page(rows, limit, scope=scope, key=_key(columns), shape=_shown(review_out))
+    scope, order = f"reviews:{sort}", queries.ORDERS[sort]
+    after = _after(scope, cursor, order)
+    rows = db.session.scalars(queries.of_product(id, order, after, limit + 1)).all()
+    return page(rows, limit, scope=scope, key=_key(order), shape=_shown(review_out))
 
 
 @reviews.get("/reviews")
@@ -60,20 +61,20 @@ def list_product_reviews(limit: int, sort: str, id: int, cursor: str | None = No
 def list_reviews(limit: int, status: str, cursor: str | None = None) -> Response:
     """Reviews to moderate, newest first."""
     scope = f"reviews-to-moderate:{status}"
-    after = _after(scope, cursor, 1)
+    order = queries.ORDERS["newest"]
+    after = _after(scope, cursor, order)
     rows = db.session.scalars(queries.of_status(status, after, limit + 1)).all()
-    key = _key(queries.ORDERS["newest"])
-    return page(rows, limit, scope=scope, key=key, shape=_shown(moderated_review_out))
+    return page(rows, limit, scope=scope, key=_key(order), shape=_shown(moderated_review_out))
 
 
-def _after(scope: str, cursor: str | None, width: int) -> tuple[int, ...] | None:
+def _after(scope: str, cursor: str | None, order: Order) -> tuple[int, ...] | None:
     if cursor is None:
         return None
-    return cast("tuple[int, ...]", decode_cursor(scope, cursor, [int] * width))
+    return cast("tuple[int, ...]", decode_cursor(scope, cursor, order.kinds))
 
 
-def _key(columns: tuple[Any, ...]) -> Callable[[Review], tuple[int, ...]]:
-    return lambda review: tuple(getattr(review, column.key) for column in columns)
+def _key(order: Order) -> Callable[[Review], tuple[int, ...]]:
+    return lambda review: tuple(getattr(review, column.key) for column in order.columns)
 
 
 def _shown(

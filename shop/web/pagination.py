@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -65,12 +65,17 @@ def page(
     scope: str,
     key: Callable[[Any], Key],
     shape: Callable[[Sequence[Any]], list[dict[str, Any]]],
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Answer with one page. `rows` holds up to `limit + 1` rows: one more says there is more."""
+    """Answer with one page. `rows` holds up to `limit + 1` rows: one more says there is more.
+
+    `more` are members of the answer besides `items` and `next_cursor`.
+    """
     shown = rows[:limit]
     following = encode_cursor(scope, key(shown[-1])) if len(rows) > limit else None
     headers = {}
     if following is not None:
         query = urlencode({**request.args.to_dict(), "cursor": following})
         headers["Link"] = f'<{request.path}?{query}>; rel="next"'
-    return answer({"items": shape(shown), "next_cursor": following}, headers=headers)
+    body = {"items": shape(shown), "next_cursor": following, **(more or {})}
+    return answer(body, headers=headers)

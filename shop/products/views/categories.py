@@ -52,14 +52,7 @@ def _in_order(found: Sequence[Category]) -> list[Category]:
 
 def _counts(found: Sequence[Category]) -> Counter[int]:
     """Active products in each category and below it."""
-    parents = {item.id: item.parent_id for item in found}
-    counts: Counter[int] = Counter()
-    for category_id, count in db.session.execute(queries.product_counts()):
-        above: int | None = category_id
-        while above is not None:
-            counts[above] += count
-            above = parents.get(above)
-    return counts
+    return tree.counted_below(found, db.session.execute(queries.product_counts()).all())
 
 
 @categories.post("/categories")

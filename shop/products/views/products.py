@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Response, url_for
 
 from shop.db import db, read, transactional
 from shop.errors import NotFound
+from shop.keyset import Order
 from shop.products import operations, queries
 from shop.products.categories import below
-from shop.products.models import Category, ProductRating
+from shop.products.facets import facets_of
+from shop.products.finding import Wanted, order_of, page_of
+from shop.products.list_schemas import ProductPage, ProductQuery
+from shop.products.models import STATUSES, Category, ProductRating
 from shop.products.schemas import (
     ProductIn,
     ProductOut,
-    ProductPage,
     ProductPatch,
-    ProductQuery,
     product_out,
     products_out,
     stored_product_out,
 )
+from shop.products.search import Search
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
 from shop.web.fields import LARGEST_ID, id_or_text
-from shop.web.pagination import decode_cursor, page
+from shop.web.pagination import Key, decode_cursor, page
 
 products = Blueprint("products", __name__, description="The catalogue")
-
-_SCOPE = "products:newest"
 
 
 @products.get("/products")
@@ -41,28 +42,68 @@ _SCOPE = "products:newest"
 def list_products(
     limit: int,
     cursor: str | None = None,
-    status: str | None = None,
-    category: int | None = None,
+    sort: str | None = None,
+    facets: str | None = None,
+    **filters: Any,
 ) -> Response:
-    """List products, newest first.
+    """List products: filtered, searched, sorted, counted by facets.
 
     ---
     Everybody sees the active ones; staff sees all, or those of one `status`.
     """
+    wanted = _wanted(**filters)
+    sort = sort or ("newest" if wanted.search is None else "relevance")
+    scope, order = f"products:{sort}", order_of(sort, wanted.search)
+    after = decode_cursor(scope, cursor, order.kinds) if cursor else None
+    rows = _found(wanted, sort, order, after, limit + 1)
+    counted = {}
+    if facets is not None:
+        counted["facets"] = facets_of(db.session(), wanted, set(facets.split(",")))
+    return page(rows, limit, scope=scope, key=_key(order), shape=_with_variants, more=counted)
+
+
+def _wanted(
+    *,
+    q: str | None = None,
+    category: int | None = None,
+    in_stock: str | None = None,
+    status: str | None = None,
+    **others: Any,
+) -> Wanted:
     if not current_caller().is_employee:
         status = "active"
-    (before,) = decode_cursor(_SCOPE, cursor, [int]) if cursor else (LARGEST_ID,)
-    values: dict[str, Any] = {"before": before, "limit": limit + 1}
-    if status is not None:
-        values["status"] = status
+    categories = None
     if category is not None:
         tree = db.session.scalars(queries.all_categories()).all()
-        values["categories"] = sorted(below(tree, category))
-        question = queries.IN_CATEGORIES if status is None else queries.IN_CATEGORIES_OF_STATUS
-    else:
-        question = queries.NEWEST if status is None else queries.NEWEST_OF_STATUS
-    rows = read(question, **values)
-    return page(rows, limit, scope=_SCOPE, key=lambda row: (row.id,), shape=_with_variants)
+        categories = tuple(sorted(below(tree, category)))
+    return Wanted(
+        statuses=STATUSES if status is None else (status,),
+        categories=categories,
+        in_stock=None if in_stock is None else in_stock == "true",
+        search=Search(q) if q else None,
+        **others,
+    )
+
+
+def _found(
+    wanted: Wanted, sort: str, order: Order, after: Sequence[Any] | None, limit: int
+) -> Sequence[Any]:
+    if wanted.search is not None and wanted.search.is_empty:
+        return []
+    if sort == "newest" and wanted == Wanted(statuses=wanted.statuses):
+        # The list that is asked for most, by prepared statements.
+        (before,) = after or (LARGEST_ID,)
+        if wanted.statuses == STATUSES:
+            return read(queries.NEWEST, before=before, limit=limit)
+        (status,) = wanted.statuses
+        return read(queries.NEWEST_OF_STATUS, before=before, limit=limit, status=status)
+    return read(page_of(wanted, order, after, limit))
+
+
+def _key(order: Order) -> Callable[[Any], Key]:
+    if len(order.columns) == 1:
+        return lambda row: (row[0],)
+    return lambda row: tuple(row[-len(order.columns) :])
 
 
 def _category(category_id: int | None) -> Category | None:
@@ -72,7 +113,8 @@ def _category(category_id: int | None) -> Category | None:
 def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    return products_out(rows, read(queries.VARIANTS_OF, ids=[row.id for row in rows]))
+    shown = [row[: queries.PRODUCT_WIDTH] for row in rows]
+    return products_out(shown, read(queries.VARIANTS_OF, ids=[row[0] for row in rows]))
 
 
 @products.post("/products")

@@ -1,0 +1,130 @@
+"""The derived rows that lists, filters and search look at, kept right by every change.
+
+A product's listing is the last row that a change locks: nobody takes stock after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from shop.products import queries, search
+from shop.products.models import ListedAttribute, Product, ProductListing, Variant
+
+_LONGEST_NAME = 100
+_BATCH = 500
+_INSERT = insert(ProductListing)
+
+
+def open_listing(
+    connection: Connection,
+    product: Mapping[str, Any],
+    variants: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write the listing of a new product; both by column names, a variant's with its `on_hand`."""
+    variants = list(variants)
+    stocked = sum(variant["on_hand"] > 0 for variant in variants)
+    row = _derived(product, variants) | {"rating": 0, "stocked_variants": stocked}
+    connection.execute(_INSERT, row | {"product_id": product["id"]})
+    _insert_attributes(connection, product["id"], _attributes(product, variants))
+
+
+def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
+    """Make the listing of a changed product anew; the product must be locked.
+
+    `stocked` says by how many its variants in stock are more or fewer: they are counted, never
+    looked up, since a sale may change them at the same time.
+    """
+    values: dict[str, Any] = _derived(vars(product), [vars(v) for v in product.variants])
+    if stocked:
+        values["stocked_variants"] = ProductListing.stocked_variants + stocked
+    connection = session.connection()
+    connection.execute(_change(product.id, values))
+    _keep_attributes(connection, product)
+
+
+def close_listing(session: Session, product: Product) -> None:
+    """Delete what is listed of a product that is about to go."""
+    for model in (ListedAttribute, ProductListing):
+        session.execute(delete(model).where(model.product_id == product.id))
+
+
+def count_stocked(connection: Connection, variant_id: int, before: int, after: int) -> None:
+    """Count a variant in when there is some of it again, and out when the last is gone."""
+    if (before > 0) == (after > 0):
+        return
+    product_id = select(Variant.product_id).where(Variant.id == variant_id).scalar_subquery()
+    change = ProductListing.stocked_variants + (1 if after > 0 else -1)
+    connection.execute(_change(product_id, {"stocked_variants": change}))
+
+
+def rate(connection: Connection, product_id: int, stars: Iterable[int]) -> None:
+    """Set the rating of a product of which so many gave one to five stars."""
+    counts = list(stars)
+    points = sum(n * count for n, count in enumerate(counts, 1))
+    average = round(100 * points / sum(counts)) if any(counts) else 0
+    connection.execute(_change(product_id, {"rating": average}))
+
+
+def refresh_stale(session: Session, _slot: datetime) -> int:
+    """Make some listings anew whose words an earlier version made; answers how many."""
+    found = session.scalars(queries.listed_by_others_than(search.VERSION).limit(_BATCH)).all()
+    for product_id in found:
+        product = session.execute(queries.for_change(product_id)).scalar_one_or_none()
+        if product is not None:
+            refresh(session, product)
+    return len(found)
+
+
+def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    variants = list(variants)
+    texts = [product["description"], *(variant["name"] for variant in variants)]
+    texts += [value for _, value in _attributes(product, variants)]
+    codes = [variant["sku"] for variant in variants]
+    return {
+        "status": product["status"],
+        "category_id": product["category_id"],
+        "name": search.folded(product["name"])[:_LONGEST_NAME],
+        "price_from": min(variant["price_amount"] for variant in variants),
+        "words": search.words_of(product["name"], texts, codes),
+        "words_version": search.VERSION,
+    }
+
+
+def _attributes(
+    product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]
+) -> set[tuple[str, str]]:
+    owners = (product, *variants)
+    return {pair for owner in owners for pair in owner["attributes"].items() if pair[1]}
+
+
+def _keep_attributes(connection: Connection, product: Product) -> None:
+    wanted = _attributes(vars(product), [vars(v) for v in product.variants])
+    table = ListedAttribute
+    rows = connection.execute(
+        select(table.code, table.value).where(table.product_id == product.id)
+    ).all()
+    known = {(code, value) for code, value in rows}
+    if known - wanted:
+        connection.execute(delete(table).where(table.product_id == product.id))
+        known = set()
+    _insert_attributes(connection, product.id, wanted - known)
+
+
+def _insert_attributes(
+    connection: Connection, product_id: int, attributes: set[tuple[str, str]]
+) -> None:
+    if attributes:
+        rows = [
+            {"code": code, "value": value, "product_id": product_id}
+            for code, value in sorted(attributes)
+        ]
+        connection.execute(insert(ListedAttribute), rows)
+
+
+def _change(product_id: Any, values: dict[str, Any]) -> Any:
+    return update(ProductListing).where(ProductListing.product_id == product_id).values(values)

@@ -1,0 +1,137 @@
+"""Full-text search: what a text's words are, and how both engines are asked for them.
+
+The text is taken apart here, not by the engine, and stored as ASCII words. So MariaDB's FULLTEXT
+and SQLite's FTS5 index the same and find the same, whatever their minimal lengths, stop words and
+collations are, and nothing that somebody types can be an operator of theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Integer
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+#: What `words_of` makes of a text. Another number has every listing made anew (`listings.refresh`).
+VERSION = 1
+#: Longest word; both engines index longer ones than this.
+_LONGEST = 80
+# What stands before each word says where it was. Three letters, so that the shortest word is long
+# enough for any server's minimum, and none is a stop word.
+_ANYWHERE, _IN_NAME, _EXACTLY = "aaa", "nnn", "xxx"
+_ASCII_WORD = re.compile("[a-z0-9]+")
+# Alphabets that put no space between words: each letter is a word.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "YI")
+
+
+def folded(text: str) -> str:
+    """Lower case, without accents, in compatible spelling: what counts as the same letter."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in apart if not unicodedata.combining(letter)).casefold()
+
+
+def split(text: str) -> Iterator[str]:
+    """The words of a text: runs of letters and digits, and single signs such as emoji."""
+    if text.isascii():
+        yield from _ASCII_WORD.findall(text.lower())
+        return
+    run = ""
+    for letter in folded(text):
+        if letter.isalnum() and not _stands_alone(letter):
+            run += letter
+            continue
+        if run:
+            yield run
+        run = ""
+        if letter.isalnum() or unicodedata.category(letter) == "So":
+            yield letter
+    if run:
+        yield run
+
+
+def _stands_alone(letter: str) -> bool:
+    return letter > "\u0e00" and unicodedata.name(letter, "").startswith(_UNSPACED)
+
+
+def _spelt(word: str) -> str:
+    """ASCII letters and digits for any word, so that beginnings stay beginnings."""
+    # Five digits for each letter of other alphabets; `z` keeps them apart from words with digits.
+    spelling = word if word.isascii() else "z" + "".join(f"{ord(letter):05x}" for letter in word)
+    return spelling[:_LONGEST]
+
+
+def words_of(name: str, texts: Iterable[str], codes: Iterable[str]) -> str:
+    """The words of a product, by spaces: of its name, its codes (SKUs) and other texts."""
+    named = {_spelt(word) for word in split(name)}
+    codes = list(codes)
+    anywhere = named.union(_spelt(word) for text in (*texts, *codes) for word in split(text))
+    found = {_ANYWHERE + word for word in anywhere} | {_IN_NAME + word for word in named}
+    return " ".join(sorted(found | {_exact(text) for text in (name, *codes)}))
+
+
+def _exact(text: str) -> str:
+    """One word for a whole text, the same for whatever reads the same."""
+    return _EXACTLY + hashlib.blake2b(" ".join(split(text)).encode(), digest_size=10).hexdigest()
+
+
+class Search:
+    """What somebody looks for: all of its words, the last one perhaps not typed to its end."""
+
+    def __init__(self, text: str) -> None:
+        self._words = [_spelt(word) for word in split(text)]
+        self._exact = _exact(text)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no word in it, so that nothing can be found."""
+        return not self._words
+
+    @property
+    def anywhere(self) -> str:
+        """All words somewhere in the product, for `matches`."""
+        return self._all(_ANYWHERE)
+
+    @property
+    def in_name(self) -> str:
+        """All words in its name, for `matches`."""
+        return self._all(_IN_NAME)
+
+    @property
+    def exactly(self) -> str:
+        """Its name, or one of its SKUs, is just that, for `matches`."""
+        return f"+{self._exact}"
+
+    def _all(self, mark: str) -> str:
+        # Both engines take `*` behind the beginning of a word; the plus is MariaDB's own.
+        *whole, last = [f"+{mark}{word}" for word in self._words]
+        return " ".join([*whole, f"{last}*"])
+
+
+class matches(FunctionElement[int]):  # noqa: N801 (used like SQLAlchemy's functions)
+    """1 when a row of `product_listings` has all the words of a parameter, else 0."""
+
+    type = Integer()
+    inherit_cache = True
+    name = "matches"
+
+
+@compiles(matches, "mysql")
+@compiles(matches, "mariadb")
+def _match_against(element: Any, compiler: Any, **kw: Any) -> str:
+    column, words = element.clauses
+    column, words = compiler.process(column, **kw), compiler.process(words, **kw)
+    return f"(MATCH ({column}) AGAINST ({words} IN BOOLEAN MODE) > 0)"
+
+
+@compiles(matches, "sqlite")
+def _match_fts5(element: Any, compiler: Any, **kw: Any) -> str:
+    words = compiler.process(list(element.clauses)[1], **kw)
+    return (
+        "(product_listings.product_id IN (SELECT rowid FROM product_search"  # noqa: S608 (bound)
+        f" WHERE product_search MATCH replace({words}, '+', '')))"
+    )
