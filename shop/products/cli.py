@@ -16,8 +16,15 @@ from sqlalchemy import func, select
 from shop import provenance
 from shop.audit.capture import AuditedWrites
 from shop.db import db, transactional
+from shop.products import categories as tree
 from shop.products import operations
-from shop.products.demo import PersonIdea, ProductIdea, invent_people, invent_products
+from shop.products.demo import (
+    DEPARTMENTS,
+    PersonIdea,
+    ProductIdea,
+    invent_people,
+    invent_products,
+)
 from shop.products.models import Product
 from shop.users.models import User, normalise_email
 from shop.users.passwords import hash_password
@@ -42,7 +49,7 @@ def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
     with Progress() as progress:
         add = progress.add_task("products", total=n_products)
         ideas = invent_products(n_products, seed=seed, start=ever)
-        _store(ideas, _add_product, lambda done: progress.advance(add, done))
+        _store(ideas, _product_adder(_shelves()), lambda done: progress.advance(add, done))
         if n_users:
             add_users = progress.add_task("users", total=n_users)
             people = invent_people(n_users, seed=seed, start=known)
@@ -64,8 +71,28 @@ def _store(
         advance(len(batch))
 
 
-def _add_product(writes: AuditedWrites, idea: ProductIdea) -> None:
+@transactional
+def _shelves() -> dict[str, int]:
+    """The category of each department, made where there is none of that name."""
+    known = {item.name: item.id for item in tree.locked_tree(db.session())}
+    for name in sorted(DEPARTMENTS - set(known)):
+        new = {"name": name, "parent_id": None, "position": 0}
+        known[name] = tree.create_category(db.session(), new).id
+    return known
+
+
+def _product_adder(shelves: dict[str, int]) -> Callable[[AuditedWrites, ProductIdea], None]:
     currency = current_app.config["CURRENCY"]
+
+    def add(writes: AuditedWrites, idea: ProductIdea) -> None:
+        category_id = shelves[idea.attributes["department"]]
+        operations.insert_product(writes, _body_of(idea, currency) | {"category_id": category_id})
+
+    return add
+
+
+def _body_of(idea: ProductIdea, currency: str) -> dict[str, Any]:
+    """A loaded `ProductIn`."""
     variants = [
         {
             "sku": variant.sku,
@@ -76,7 +103,7 @@ def _add_product(writes: AuditedWrites, idea: ProductIdea) -> None:
         }
         for variant in idea.variants
     ]
-    product = {
+    return {
         "name": idea.name,
         "slug": idea.slug,
         "description": idea.description,
@@ -84,7 +111,6 @@ def _add_product(writes: AuditedWrites, idea: ProductIdea) -> None:
         "attributes": idea.attributes,
         "variants": variants,
     }
-    operations.insert_product(writes, product)
 
 
 def _person_adder() -> Callable[[AuditedWrites, PersonIdea], None]:

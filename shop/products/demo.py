@@ -177,6 +177,8 @@ _DEPARTMENTS = {
     "Coffee & Tea": (10, _split("Kestrel & Kettle|Montelo|Ahorn & Söhne|Brewmarrow"), _GENTLE),
     "Home Textiles": (5, _split("Linnenholt|Vaskerud|Maren & Tide|Cottonmere"), _LINES),
 }
+#: Names of the departments; each product has one as an attribute.
+DEPARTMENTS = frozenset(_DEPARTMENTS)
 # A kind is a department, nouns with their usual price, a family, option axes, and uses.
 _KINDS = tuple((place, _read(nouns), family, tuple(axes.split()), _split(uses))
                for place, nouns, family, axes, uses in (

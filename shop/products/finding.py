@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, select, union_all
+from sqlalchemy.orm import aliased
 
 from shop.keyset import Order
 from shop.products.models import ListedAttribute, ProductListing
@@ -116,7 +117,7 @@ def _merged(branches: Sequence[Select[Any]]) -> Subquery:
 
 
 def _has(code: str, values: Sequence[str]) -> ColumnElement[bool]:
-    attribute = ListedAttribute
+    attribute = aliased(ListedAttribute)
     return (
         select(attribute.product_id)
         .where(

@@ -24,6 +24,8 @@ _LONGEST = 80
 # What stands before each word says where it was. Three letters, so that the shortest word is long
 # enough for any server's minimum, and none is a stop word.
 _ANYWHERE, _IN_NAME, _EXACTLY = "aaa", "nnn", "xxx"
+#: Who looks for nothing that is a word finds nothing.
+_NOWHERE = "zzz"
 _ASCII_WORD = re.compile("[a-z0-9]+")
 # Alphabets that put no space between words: each letter is a word.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "YI")
@@ -87,11 +89,6 @@ class Search:
         self._exact = _exact(text)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is no word in it, so that nothing can be found."""
-        return not self._words
-
-    @property
     def anywhere(self) -> str:
         """All words somewhere in the product, for `matches`."""
         return self._all(_ANYWHERE)
@@ -107,6 +104,8 @@ class Search:
         return f"+{self._exact}"
 
     def _all(self, mark: str) -> str:
+        if not self._words:
+            return f"+{_NOWHERE}"
         # Both engines take `*` behind the beginning of a word; the plus is MariaDB's own.
         *whole, last = [f"+{mark}{word}" for word in self._words]
         return " ".join([*whole, f"{last}*"])

@@ -88,8 +88,6 @@ def _wanted(
 def _found(
     wanted: Wanted, sort: str, order: Order, after: Sequence[Any] | None, limit: int
 ) -> Sequence[Any]:
-    if wanted.search is not None and wanted.search.is_empty:
-        return []
     if sort == "newest" and wanted == Wanted(statuses=wanted.statuses):
         # The list that is asked for most, by prepared statements.
         (before,) = after or (LARGEST_ID,)
