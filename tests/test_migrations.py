@@ -91,7 +91,7 @@ def test_up_down_and_up_again_on_filled_tables(own: Flask) -> None:
     filled = counts(own)
     assert filled["products"] == 1000
     assert filled["audit_log"] == sum(
-        filled[name] for name in ("users", "products", "variants", "stock_levels")
+        filled[name] for name in ("users", "categories", "products", "variants", "stock_levels")
     )
 
     upgrade(own)

@@ -1,8 +1,9 @@
 """Questions of lists: filters, orders and facets in any combination.
 
-The page is found in `product_listings` alone, whose indexes hold each order, and only then joined
-to what is shown. Several states are asked one by one and merged, since an index gives the order
-only within one state.
+The page is found in `product_listings` alone, whose indexes hold each order with all that is
+filtered by, and only then joined to what is shown. An index gives an order only within one state
+and one category, and behind a key only among its ties or beyond them: such parts are asked one by
+one, each for a page at most, and merged.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, select, union_all
+from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, or_, select, union_all
 from sqlalchemy.orm import aliased
 
 from shop.keyset import Order
-from shop.products.models import ListedAttribute, ProductListing
+from shop.products.models import ListedAttribute, ProductListing, Variant
 from shop.products.queries import shown_with
 from shop.products.search import Search, matches
 
@@ -24,6 +25,8 @@ SORTS = ("newest", "price", "-price", "name", "rating", "relevance")
 FACETS = ("category", "price", "rating", "attributes")
 #: Lower bounds of the ranges of the facet of prices, in minor units.
 PRICE_STEPS = (0, *(digit * 10**power for power in range(2, 9) for digit in (1, 2, 5)))
+#: Up to so many categories are asked one by one.
+_FEW = 16
 #: How many values of attributes are counted at all.
 _MOST_VALUES = 1000
 
@@ -54,12 +57,23 @@ class Wanted:
         others = {key: values for key, values in (self.attributes or {}).items() if key != code}
         return replace(self, attributes=others)
 
+    def places(self) -> list[ColumnElement[bool]]:
+        """Parts of the listings, each of which an index holds in order."""
+        listing = ProductListing
+        states = [listing.status == status for status in self.statuses]
+        if self.categories is None:
+            return list(states)
+        if len(self.categories) > _FEW:
+            # Much is in so many: most of what an index of all categories holds fits.
+            among = listing.category_id.in_(self.categories)
+            return [and_(state, among) for state in states]
+        shelves = [listing.category_id == number for number in self.categories]
+        return [and_(state, shelf) for state in states for shelf in shelves]
+
     def conditions(self) -> list[ColumnElement[bool]]:
-        """All that a listing must fulfil but its status."""
+        """All that a listing must fulfil besides being in one of the `places`."""
         listing = ProductListing
         found: list[Any] = []
-        if self.categories is not None:
-            found.append(listing.category_id.in_(self.categories))
         if self.min_price is not None:
             found.append(listing.price_from >= self.min_price)
         if self.max_price is not None:
@@ -78,9 +92,7 @@ def order_of(sort: str, search: Search | None) -> Order:
     listing = ProductListing
     if sort == "relevance":
         assert search is not None
-        # The whole name or a SKU, all words in the name, all words anywhere; newest first.
-        ranks = [matches(listing.words, words) for words in (search.exactly, search.in_name)]
-        return Order((*ranks, listing.product_id), (int, int, int))
+        return Order((_rank(search), listing.product_id), (int, int))
     return {
         "newest": Order((listing.product_id,), (int,)),
         "price": Order((listing.price_from, listing.product_id), (int, int), falling=False),
@@ -90,30 +102,42 @@ def order_of(sort: str, search: Search | None) -> Order:
     }[sort]
 
 
+def _rank(search: Search) -> ColumnElement[int]:
+    """How well a listing fits: the whole name or a SKU, all words in the name, or anywhere."""
+    name = ProductListing.name
+    # SKUs have their case; people seldom type it.
+    skus = (search.text, search.text.upper())
+    of_sku = select(Variant.product_id).where(Variant.sku.in_(skus))
+    exact = or_(name == " ".join(search.words), ProductListing.product_id.in_(of_sku))
+    return case((exact, 2), (search.is_in(name), 1), else_=0)
+
+
 def page_of(wanted: Wanted, order: Order, after: Sequence[Any] | None, limit: int) -> Select[Any]:
     """Rows of products (see `queries`), behind the key `after`; the key in columns `key_0` ..."""
-    width = len(order.columns)
-    branches = [
-        _keys(wanted, order, after).where(ProductListing.status == status).limit(limit)
-        for status in wanted.statuses
-    ]
-    page = branches[0].subquery("page") if len(branches) == 1 else _merged(branches)
-    keys = tuple(page.c[f"key_{n}"] for n in range(width))
-    shown = shown_with(page.c.product_id).add_columns(*keys)
-    return shown.order_by(*replace(order, columns=keys).by()).limit(limit)
-
-
-def _keys(wanted: Wanted, order: Order, after: Sequence[Any] | None) -> Select[Any]:
     keys = [column.label(f"key_{n}") for n, column in enumerate(order.columns)]
     found = select(ProductListing.product_id, *keys).where(*wanted.conditions())
-    if after is not None:
-        found = found.where(order.behind(after))
-    return found.order_by(*order.by())
+    found = found.order_by(*order.by()).limit(limit)
+    parts = [found.where(part) for part in _parts(wanted, order, after)]
+    page = parts[0].subquery("page") if len(parts) == 1 else _merged(parts)
+    shown_keys = tuple(page.c[f"key_{n}"] for n in range(len(keys)))
+    shown = shown_with(page.c.product_id).add_columns(*shown_keys)
+    return shown.order_by(*replace(order, columns=shown_keys).by()).limit(limit)
 
 
-def _merged(branches: Sequence[Select[Any]]) -> Subquery:
+def _parts(wanted: Wanted, order: Order, after: Sequence[Any] | None) -> list[ColumnElement[bool]]:
+    """Where to look, in parts whose first rows are the page once they are merged."""
+    if wanted.search is not None:
+        # A search finds by its words, not by an order: one question for all.
+        where = or_(*wanted.places())
+        return [where if after is None else and_(where, order.behind(after))]
+    if after is None:
+        return wanted.places()
+    return [and_(place, part) for place in wanted.places() for part in order.parts_behind(after)]
+
+
+def _merged(parts: Sequence[Select[Any]]) -> Subquery:
     # SQLite takes an ordered part of a union only as a table of its own.
-    return union_all(*(select(branch.subquery()) for branch in branches)).subquery("page")
+    return union_all(*(select(part.subquery()) for part in parts)).subquery("page")
 
 
 def _has(code: str, values: Sequence[str]) -> ColumnElement[bool]:
@@ -130,7 +154,11 @@ def _has(code: str, values: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _among(wanted: Wanted) -> ColumnElement[bool]:
-    return and_(ProductListing.status.in_(wanted.statuses), *wanted.conditions())
+    listing = ProductListing
+    where = [listing.status.in_(wanted.statuses), *wanted.conditions()]
+    if wanted.categories is not None:
+        where.append(listing.category_id.in_(wanted.categories))
+    return and_(*where)
 
 
 def category_counts(wanted: Wanted) -> Select[int | None, int]:

@@ -82,15 +82,15 @@ def refresh_stale(session: Session, _slot: datetime) -> int:
 
 def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     variants = list(variants)
-    texts = [product["description"], *(variant["name"] for variant in variants)]
+    texts = [product["name"], product["description"]]
+    texts += [variant[field] for variant in variants for field in ("name", "sku")]
     texts += [value for _, value in _attributes(product, variants)]
-    codes = [variant["sku"] for variant in variants]
     return {
         "status": product["status"],
         "category_id": product["category_id"],
-        "name": search.folded(product["name"])[:_LONGEST_NAME],
+        "name": " ".join(search.split(product["name"]))[:_LONGEST_NAME],
         "price_from": min(variant["price_amount"] for variant in variants),
-        "words": search.words_of(product["name"], texts, codes),
+        "words": search.words_of(texts),
         "words_version": search.VERSION,
     }
 

@@ -138,22 +138,29 @@ class ProductRating(Base):
         return (self.stars_1, self.stars_2, self.stars_3, self.stars_4, self.stars_5)
 
 
+def _listing_indexes() -> list[Index]:
+    """An index for each order, of everything and of a category, with all that is filtered by."""
+    indexes = []
+    for column in ("product_id", "price_from", "name", "rating"):
+        for place, where in (("all", ("status",)), ("category", ("category_id", "status"))):
+            filtered = ("price_from", "stocked_variants", "category_id")
+            columns = dict.fromkeys((*where, column, "product_id", *filtered))
+            indexes.append(Index(f"ix_product_listings_{place}_{column}", *columns))
+    return indexes
+
+
 class ProductListing(Base):
     """What lists, filters and search look at: one row a product, derived from what it owns.
 
-    Kept in the transaction of every change by `listings`. `name` is folded for sorting, `rating`
-    is the average in hundredths of a star, `words` are those of `search.words_of`, made by its
-    version `words_version`. Each index ends with the primary key, on both engines.
+    Kept in the transaction of every change by `listings`. `name` is its words, folded, for
+    sorting; `rating` is the average in hundredths of a star; `words` are those of
+    `search.words_of`, made by its version `words_version`.
     """
 
     __tablename__ = "product_listings"
     __table_args__ = (
-        Index(None, "status"),
-        Index(None, "status", "price_from"),
-        Index(None, "status", "name"),
-        Index(None, "status", "rating"),
+        *_listing_indexes(),
         Index(None, "status", "stocked_variants"),
-        Index(None, "category_id", "status"),
         Index(None, "words_version"),
         TABLE_OPTIONS,
     )
