@@ -60,6 +60,9 @@ NEWEST = (
 #: The same of one `status`.
 NEWEST_OF_STATUS = NEWEST.where(Product.status == bindparam("status"))
 
+#: Every category and what it is below.
+TREE = select(Category.id, Category.parent_id)
+
 #: Variants of the products `ids` with their stock, in the order of their making.
 VARIANTS_OF = (
     select(*_VARIANT)

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, func, literal
+from sqlalchemy import ColumnElement, Integer, String, and_, bindparam, func, literal, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -78,18 +78,29 @@ class Search:
         self.words = list(split(text))
 
     @property
-    def anywhere(self) -> str:
-        """All its words, for `matches`."""
+    def values(self) -> dict[str, Any]:
+        """Values of parameters: `anywhere` is for `matches`, `whole` and `word_...` for names."""
+        words = [f" {word} " for word in self.words]
+        values: dict[str, Any] = {f"word_{n}": word for n, word in enumerate(words)}
+        if words:
+            values[f"word_{len(words) - 1}"] = words[-1].rstrip()
+        # SKUs have their case; people seldom type it.
+        skus = (self.text, self.text.upper())
+        return values | {"anywhere": self._anywhere, "whole": " ".join(self.words), "skus": skus}
+
+    @property
+    def _anywhere(self) -> str:
         if not self.words:
             return f"+{_NO_WORD}"
         # Both engines take `*` behind the beginning of a word; the plus is MariaDB's own.
         return " ".join(f"+{_WORD}{_spelt(word)}" for word in self.words) + "*"
 
-    def is_in(self, name: Any) -> ColumnElement[bool]:
-        """Whether all its words are in a name that is stored as `split` words, by spaces."""
-        padded = literal(" ").concat(name).concat(" ")
-        *whole, last = [f" {word}" for word in self.words] or [""]
-        return and_(*(func.instr(padded, word) > 0 for word in (*(f"{w} " for w in whole), last)))
+
+def in_name(name: Any, words: int) -> ColumnElement[bool]:
+    """Whether all of so many words are in a name that is stored as `split` words, by spaces."""
+    padded = literal(" ").concat(name).concat(" ")
+    found = (bindparam(f"word_{n}", type_=String()) for n in range(words))
+    return and_(true(), *(func.instr(padded, word) > 0 for word in found))
 
 
 class matches(FunctionElement[int]):  # noqa: N801 (used like SQLAlchemy's functions)

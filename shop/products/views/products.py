@@ -9,7 +9,6 @@ from flask import Response, url_for
 
 from shop.db import db, read, transactional
 from shop.errors import NotFound
-from shop.keyset import Order
 from shop.products import operations, queries
 from shop.products.categories import below
 from shop.products.facets import facets_of
@@ -53,13 +52,13 @@ def list_products(
     """
     wanted = _wanted(**filters)
     sort = sort or ("newest" if wanted.search is None else "relevance")
-    scope, order = f"products:{sort}", order_of(sort, wanted.search)
-    after = decode_cursor(scope, cursor, order.kinds) if cursor else None
-    rows = _found(wanted, sort, order, after, limit + 1)
+    scope, kinds = f"products:{sort}", order_of(sort).kinds
+    after = decode_cursor(scope, cursor, kinds) if cursor else None
+    rows = _found(wanted, sort, after, limit + 1)
     counted = {}
     if facets is not None:
         counted["facets"] = facets_of(db.session(), wanted, set(facets.split(",")))
-    return page(rows, limit, scope=scope, key=_key(order), shape=_with_variants, more=counted)
+    return page(rows, limit, scope=scope, key=_key(len(kinds)), shape=_with_variants, more=counted)
 
 
 def _wanted(
@@ -74,8 +73,7 @@ def _wanted(
         status = "active"
     categories = None
     if category is not None:
-        tree = db.session.scalars(queries.all_categories()).all()
-        categories = tuple(sorted(below(tree, category)))
+        categories = tuple(sorted(below(read(queries.TREE), category)))
     return Wanted(
         statuses=STATUSES if status is None else (status,),
         categories=categories,
@@ -85,23 +83,20 @@ def _wanted(
     )
 
 
-def _found(
-    wanted: Wanted, sort: str, order: Order, after: Sequence[Any] | None, limit: int
-) -> Sequence[Any]:
+def _found(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) -> Sequence[Any]:
     if sort == "newest" and wanted == Wanted(statuses=wanted.statuses):
-        # The list that is asked for most, by prepared statements.
+        # The list that is asked for most needs no listings.
         (before,) = after or (LARGEST_ID,)
         if wanted.statuses == STATUSES:
             return read(queries.NEWEST, before=before, limit=limit)
         (status,) = wanted.statuses
         return read(queries.NEWEST_OF_STATUS, before=before, limit=limit, status=status)
-    return read(page_of(wanted, order, after, limit))
+    question, values = page_of(wanted, sort, after, limit)
+    return read(question, **values)
 
 
-def _key(order: Order) -> Callable[[Any], Key]:
-    if len(order.columns) == 1:
-        return lambda row: (row[0],)
-    return lambda row: tuple(row[-len(order.columns) :])
+def _key(width: int) -> Callable[[Any], Key]:
+    return lambda row: (row[0],) if width == 1 else tuple(row[-width:])
 
 
 def _category(category_id: int | None) -> Category | None:
