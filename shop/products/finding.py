@@ -29,7 +29,6 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.orm import aliased
 
 from shop.keyset import Order
 from shop.products.models import ListedAttribute, ProductListing, Variant
@@ -145,16 +144,12 @@ def _conditions(shape: Shape) -> list[ColumnElement[bool]]:
 
 
 def _has_attribute(n: int) -> ColumnElement[bool]:
-    attribute = aliased(ListedAttribute)
-    return (
-        select(attribute.product_id)
-        .where(
-            attribute.code == bindparam(f"code_{n}"),
-            attribute.value.in_(bindparam(f"values_{n}", expanding=True)),
-            attribute.product_id == ProductListing.product_id,
-        )
-        .exists()
+    attribute = ListedAttribute
+    having = select(attribute.product_id).where(
+        attribute.code == bindparam(f"code_{n}"),
+        attribute.value.in_(bindparam(f"values_{n}", expanding=True)),
     )
+    return ProductListing.product_id.in_(having)
 
 
 def order_of(sort: str, words: int | None = None) -> Order:
