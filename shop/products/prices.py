@@ -60,7 +60,5 @@ def set_price(session: Session, variant: Variant, price: dict[str, Any]) -> None
     variant.price_amount, variant.currency = amount, currency
     variant.prior_price_amount = lowest if lowest is not None and amount < lowest else None
     session.add(
-        PriceChange(
-            variant_id=variant.id, price_amount=amount, currency=currency, from_at=moment
-        )
+        PriceChange(variant_id=variant.id, price_amount=amount, currency=currency, from_at=moment)
     )
