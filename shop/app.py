@@ -172,6 +172,7 @@ def _configure(app: Flask, config: Config) -> None:
         PROPAGATE_ERRORS=config.propagate_errors,
         CURRENCY=config.currency,
         PUBLIC_CACHE_SECONDS=config.public_cache_seconds,
+        ALLOWS_ORIGINS=bool(config.cors_origins),
         ACCESS_TOKEN_SECONDS=config.access_token_seconds,
         JWT_ALGORITHM="HS256",
         JWT_TOKEN_LOCATION=["headers"],

@@ -104,6 +104,9 @@ def let_caches_keep(response: Response) -> Response:
     Who shows who he is may get something else, which no cache keeps (`web.requests`).
     """
     response.vary.add("Authorization")
+    if current_app.config["ALLOWS_ORIGINS"]:
+        # Also when nobody named an origin: the next one to ask may be a browser that does.
+        response.vary.add("Origin")
     if request.method in ("GET", "HEAD") and "Authorization" not in request.headers:
         seconds = current_app.config["PUBLIC_CACHE_SECONDS"]
         stale = f"max-age={seconds}, stale-while-revalidate={3 * seconds}"
