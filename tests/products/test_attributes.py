@@ -162,7 +162,8 @@ def test_definitions_are_paged_through_by_code(client: FlaskClient, staff: Heade
     for code in ("wood", "care", "a_b", "ab", "legs"):
         define(client, staff, code, "text")
 
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         query = f"?limit=2&cursor={cursor}" if cursor else "?limit=2"
         body = client.get(f"{DEFINITIONS}{query}").get_json()
@@ -251,8 +252,8 @@ def test_a_threshold_of_stock_is_seen_and_changed_by_staff_alone(
         shown = client.get(f"{where}/stock", headers=staff).get_json()
         assert shown["low_stock_threshold"] == threshold
     for wrong in (0, -1, 1.5, "5", True):
-        body = {"low_stock_threshold": wrong}
-        answer = client.patch(where, json=body, headers=staff | ANY_VERSION)
+        bad = {"low_stock_threshold": wrong}
+        answer = client.patch(where, json=bad, headers=staff | ANY_VERSION)
         assert_problem(answer, "validation", "/low_stock_threshold")
     assert_problem(client.get(f"{where}/stock", headers=customer), "forbidden")
     assert "low_stock_threshold" not in client.get(f"{URL}/{made['id']}").text

@@ -67,7 +67,7 @@ def shown(client: FlaskClient, product: int) -> Any:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.timeout(1200)
 def test_reviews_and_votes_of_many_at_once_equal_the_recount(
-    app: Flask, client: FlaskClient, product: int, staff: Headers, session: Session, size: int
+    app: Flask, client: FlaskClient, product: int, staff: Headers, *, session: Session, size: int
 ) -> None:
     """BL-09: written, approved, changed, rejected and voted for, each by another at a time."""
     people = [factories.sign_in(app, "customer") for _ in range(size)]
@@ -111,7 +111,8 @@ def test_what_is_no_rating_is_refused(
     client: FlaskClient, product: int, customer: Headers, session: Session
 ) -> None:
     """BL-09."""
-    for rating in (0, 6, -1, 4.5, 5.0, "5", True, None, []):
+    wrong: tuple[Any, ...] = (0, 6, -1, 4.5, 5.0, "5", True, None, [])
+    for rating in wrong:
         assert_problem(write(client, product, customer, rating), "validation", "/rating")
     made = write(client, product, customer, 5).headers["Location"]
     for rating in (0, 6, 4.5):
@@ -141,7 +142,7 @@ def test_a_second_review_and_an_edit_of_anothers_are_refused(
     [((5, 4), 4.5), ((5, 5, 4), 4.67), ((1, 1, 2), 1.33), ((1, 5, 3, 2), 2.75), ((2,) * 3, 2.0)],
 )
 def test_the_average_is_exact(
-    app: Flask, client: FlaskClient, product: int, staff: Headers, stars: tuple[int, ...],
+    app: Flask, client: FlaskClient, product: int, staff: Headers, *, stars: tuple[int, ...],
     average: float,
 ) -> None:  # fmt: skip
     """BL-09: to two decimals."""

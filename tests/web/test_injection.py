@@ -34,12 +34,13 @@ PAYLOADS = (
     "'; UPDATE users SET role='admin'; --", "'; INSERT INTO users VALUES (1); --",
     "sleep(5)", "' OR sleep(5) --", "1 AND sleep(5)", "'; SELECT sleep(5); --", "1-sleep(5)",
     "(SELECT sleep(5))", "' XOR(if(now()=sysdate(),sleep(5),0)) --", "' AND benchmark(9999999,1) #",
-    "'||(SELECT randomblob(999999999))||'", "' AND randomblob(999999999) --", "waitfor delay '0:0:5'",
-    "pg_sleep(5)", "' AND (SELECT 1 FROM (SELECT sleep(5))a) --", "' AND extractvalue(1,1) --",
+    "'||(SELECT randomblob(999999999))||'", "' AND randomblob(999999999) --",
+    "waitfor delay '0:0:5'", "pg_sleep(5)", "' AND (SELECT 1 FROM (SELECT sleep(5))a) --", "' AND extractvalue(1,1) --",
     "' AND updatexml(1,concat(1,version()),1) --", "load_file('/etc/passwd')", "@@version",
     "' INTO OUTFILE '/tmp/x' --", "name; --", "id desc, (select 1)", "-id", "name,id", "id/**/desc",
     "case when 1=1 then id else name end", "0x27", "char(39)", ":key", ":limit", "%(key)s", "%s",
-    "?", "{0}", "${7*7}", "{{7*7}}", "+oak -elm", "oak*", '"oak', "~oak", "(oak", "@oak", "<>", "><",
+    "?", "{0}",
+    "${7*7}", "{{7*7}}", "+oak -elm", "oak*", '"oak', "~oak", "(oak", "@oak", "<>", "><",
 )  # fmt: skip
 DATABASE_TALK = re.compile(
     r"sqlite|pymysql|mariadb|mysql|sqlalchemy|syntax|near \"|operationalerror|programmingerror"
@@ -241,8 +242,10 @@ def test_long_texts_are_refused_wherever_a_client_writes_one(
 
 
 TEXTS = (
-    "🪑", "👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301", "\u00e9", "\u202eright to left", "مرحبا", "zero\u200bwidth\u200d", "\ufeffBOM",
-    "ﬁ", "ß", "İ", "ı", "\u0130\u0307", "𝔘𝔫𝔦", "\U0010ffff", "\ue000", "a\u0300\u0301\u0302" * 5, "漢字",
+    "🪑", "👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301", "\u00e9", "\u202eright to left", "مرحبا",
+    "zero\u200bwidth\u200d", "\ufeffBOM",
+    "ﬁ", "ß", "İ", "ı", "\u0130\u0307", "𝔘𝔫𝔦",
+    "\U0010ffff", "\ue000", "a\u0300\u0301\u0302" * 5, "漢字",
     "tab\there", "two\nlines", "nul in words: \\0",
 )  # fmt: skip
 
