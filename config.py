@@ -145,6 +145,9 @@ class Config:
     public_url: str = setting(
         "", "Address of the shop front that links in mail lead to. Empty: mail has codes only."
     )
+    public_cache_seconds: int = setting(
+        10, "How long caches may keep what everybody sees; 0: ask each time.", low=0, high=86_400
+    )
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."

@@ -27,6 +27,7 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.products.views.attributes import attributes
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
@@ -49,7 +50,9 @@ from shop.web.api import Api
 
 log = logs.get(__name__)
 
-BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, reviews)
+BLUEPRINTS = (
+    auth, me, address_book, people, products, variants, categories, attributes, reviews,
+)  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
@@ -168,6 +171,8 @@ def _configure(app: Flask, config: Config) -> None:
         PROPAGATE_EXCEPTIONS=config.propagate_errors,
         PROPAGATE_ERRORS=config.propagate_errors,
         CURRENCY=config.currency,
+        PUBLIC_CACHE_SECONDS=config.public_cache_seconds,
+        ALLOWS_ORIGINS=bool(config.cors_origins),
         ACCESS_TOKEN_SECONDS=config.access_token_seconds,
         JWT_ALGORITHM="HS256",
         JWT_TOKEN_LOCATION=["headers"],
@@ -237,11 +242,13 @@ def _allow_browsers(app: Flask, config: Config) -> None:
                 "Authorization",
                 "Content-Type",
                 "If-Match",
+                "If-Modified-Since",
                 "If-None-Match",
                 "X-Request-ID",
             ],
             expose_headers=[
                 "ETag",
+                "Last-Modified",
                 "Link",
                 "Location",
                 "RateLimit",

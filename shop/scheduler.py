@@ -33,7 +33,7 @@ from shop.leases import process_name
 from shop.limits.jobs import forget_counters
 from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
-from shop.products.listings import refresh_stale
+from shop.products.jobs import publish, refresh_stale
 from shop.users.jobs import forget_sessions
 
 log = logs.get(__name__)
@@ -66,6 +66,7 @@ def jobs_of(config: Config) -> tuple[Job, ...]:
         Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
         Job("forget", Every(20 * 60), _forget),
+        Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
     )
 

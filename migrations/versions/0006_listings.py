@@ -16,7 +16,7 @@ from migrations.steps import (
 )
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:

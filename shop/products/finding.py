@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Integer,
+    ScalarSelect,
     Select,
     Subquery,
     Text,
@@ -31,7 +32,7 @@ from sqlalchemy import (
 )
 
 from shop.keyset import Order
-from shop.products.models import ListedAttribute, ProductListing, Variant
+from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 from shop.products.queries import shown_with
 from shop.products.search import Search, in_name, matches
 
@@ -59,6 +60,7 @@ class Shape(NamedTuple):
     in_stock: bool | None
     attributes: int
     words: int | None
+    reference: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class Wanted:
     in_stock: bool | None = None
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     search: Search | None = None
+    external_reference: str | None = None
 
     def without(self, facet: str) -> Wanted:
         """The same without the filter that a facet shows the alternatives of."""
@@ -97,6 +100,7 @@ class Wanted:
             self.statuses, shelves, self.min_price is not None, self.max_price is not None,
             self.in_stock, len(self.attributes),
             None if self.search is None else len(self.search.words),
+            self.external_reference is not None,
         )  # fmt: skip
 
     @property
@@ -106,7 +110,7 @@ class Wanted:
         if self.categories is not None:
             values = {f"shelf_{n}": number for n, number in enumerate(self.categories[:_FEW])}
             values["shelves"] = self.categories
-        for name in ("min_price", "max_price"):
+        for name in ("min_price", "max_price", "external_reference"):
             values[name] = getattr(self, name)
         for n, (code, wanted) in enumerate(self.attributes.items()):
             values |= {f"code_{n}": code, f"values_{n}": wanted}
@@ -140,6 +144,8 @@ def _conditions(shape: Shape) -> list[ColumnElement[bool]]:
         found.append(stocked > 0 if shape.in_stock else stocked == 0)
     if shape.words is not None:
         found.append(matches(listing.words, bindparam("anywhere", type_=Text())))
+    if shape.reference:
+        found.append(listing.product_id == _referred())
     return found + [_has_attribute(n) for n in range(shape.attributes)]
 
 
@@ -150,6 +156,12 @@ def _has_attribute(n: int) -> ColumnElement[bool]:
         attribute.value.in_(bindparam(f"values_{n}", expanding=True)),
     )
     return ProductListing.product_id.in_(having)
+
+
+def _referred() -> ScalarSelect[int]:
+    """The product with an external reference."""
+    is_it = Product.external_reference == bindparam("external_reference")
+    return select(Product.id).where(is_it).scalar_subquery()
 
 
 def order_of(sort: str, words: int | None = None) -> Order:

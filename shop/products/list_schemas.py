@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, validates_schema
 
 from shop.products.finding import FACETS, SORTS
 from shop.products.models import STATUSES
-from shop.products.schemas import CategoryLink, ProductOut
+from shop.products.schemas import REFERENCE, CategoryLink, ProductOut
 from shop.web.fields import (
     LARGEST_AMOUNT,
     LARGEST_ID,
@@ -67,6 +67,7 @@ class ProductQuery(PageQuery):
             "example": "colour:red,size:M",
         }
     )
+    external_reference = Code(REFERENCE, 100, metadata={"description": "The one with it, if any."})
     status = Choice(
         STATUSES, metadata={"description": "Staff may ask for any; all others see `active`."}
     )

@@ -6,17 +6,16 @@ A product's listing is the last row that a change locks: nobody takes stock afte
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from shop.products import queries, search
+from shop.products import search
 from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 
 _LONGEST_NAME = 100
-_BATCH = 500
 _INSERT = insert(ProductListing)
 
 
@@ -70,16 +69,6 @@ def rate(connection: Connection, product_id: int, stars: Iterable[int]) -> None:
     connection.execute(_change(product_id, {"rating": average}))
 
 
-def refresh_stale(session: Session, _slot: datetime) -> int:
-    """Make some listings anew whose words an earlier version made; answers how many."""
-    found = session.scalars(queries.listed_by_others_than(search.VERSION).limit(_BATCH)).all()
-    for product_id in found:
-        product = session.execute(queries.for_change(product_id)).scalar_one_or_none()
-        if product is not None:
-            refresh(session, product)
-    return len(found)
-
-
 def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     variants = list(variants)
     texts = [product["name"], product["description"]]
@@ -98,8 +87,13 @@ def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) 
 def _attributes(
     product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]
 ) -> set[tuple[str, str]]:
-    owners = (product, *variants)
-    return {pair for owner in owners for pair in owner["attributes"].items() if pair[1]}
+    found = (pair for owner in (product, *variants) for pair in owner["attributes"].items())
+    return {(code, _text(value)) for code, value in found if value != ""}
+
+
+def _text(value: Any) -> str:
+    """A value of an attribute as it is looked for: `red`, `5`, `true`."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _keep_attributes(connection: Connection, product: Product) -> None:

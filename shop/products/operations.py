@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 from shop.audit.capture import AuditedWrites, Row
 from shop.db import is_duplicate, is_missing_reference
 from shop.errors import Conflict, Fault, Invalid, NotFound
-from shop.products import listings, queries, stock
+from shop.products import attributes, listings, prices, queries, slugs, stock
 from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
 MOST_VARIANTS = 100
+#: Fields whose column is called otherwise.
+_COLUMNS = {"metadata": "public_metadata"}
 
 
 class SkuTaken(Conflict):
@@ -29,6 +31,18 @@ class SkuTaken(Conflict):
 
 class SlugTaken(Conflict):
     """A slug names one product."""
+
+
+class ReferenceTaken(Conflict):
+    """An external reference names one product, and one variant."""
+
+
+class NotADraft(Invalid):
+    """Only a draft can be published at a time."""
+
+    def __init__(self) -> None:
+        why = "Only a draft can be published at a time: `status` must be draft."
+        super().__init__(why, faults=(Fault("/publish_at", why),))
 
 
 class ProductInUse(Conflict):
@@ -61,27 +75,44 @@ def create_product(session: Session, data: dict[str, Any]) -> Created:
     `data` is a loaded `ProductIn`. Without a slug it gets one from its name.
 
     Raises:
-        SkuTaken, SlugTaken: another one has it.
+        SkuTaken, SlugTaken, ReferenceTaken: another one has it.
         NoSuchCategory: there is none with that id.
+        NotADraft: it has a `publish_at` and another status.
+        AttributeMisfit: an attribute is not as it is defined.
     """
+    if data.get("publish_at") is not None and data["status"] != "draft":
+        raise NotADraft
     skus = [variant["sku"] for variant in data["variants"]]
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
+    parts = [("/attributes", data["attributes"])]
+    for number, variant in enumerate(data["variants"]):
+        parts.append((f"/variants/{number}/attributes", variant["attributes"]))
+    attributes.check(session, parts)
     with _unique_names(), AuditedWrites(session) as writes:
         return insert_product(writes, data)
 
 
 def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
-    """Insert the rows of a product; see `create_product`."""
-    fields = ("name", "description", "status", "attributes")
-    values = {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
+    """Insert the rows of a product, whose attributes fit; see `create_product`."""
+    values = {field: data[field] for field in ("name", "description", "status", "attributes")}
+    values |= {field: data.get(field) for field in ("category_id", "publish_at")} | _named(data)
     if "slug" in data:
         product = writes.insert(Product, **values, slug=data["slug"])
     else:
         product = _insert_with_free_slug(writes, values)
     variants = [_insert_variant(writes, product["id"], variant) for variant in data["variants"]]
+    prices.open_history(writes, variants)
     listings.open_listing(writes.connection, product, variants)
     return Created(product, variants)
+
+
+def _named(data: dict[str, Any]) -> Row:
+    """What others call a product or variant, and say of it."""
+    return {
+        "external_reference": data.get("external_reference"),
+        "public_metadata": data.get("metadata", {}),
+    }
 
 
 def _insert_variant(writes: AuditedWrites, product_id: int, data: dict[str, Any]) -> Row:
@@ -94,6 +125,8 @@ def _insert_variant(writes: AuditedWrites, product_id: int, data: dict[str, Any]
         currency=data["price"]["currency"],
         attributes=data["attributes"],
         low_stock_threshold=data.get("low_stock_threshold"),
+        prior_price_amount=None,
+        **_named(data),
     )
     stock.open_stock(writes, variant["id"], data["stock"])
     return variant | {"on_hand": data["stock"]}
@@ -116,10 +149,26 @@ def _insert_with_free_slug(writes: AuditedWrites, values: dict[str, Any]) -> Row
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
-    """Change the product's own fields. Raises SlugTaken, NoSuchCategory."""
+    """Change the own fields of a product, which must be locked.
+
+    What becomes anything but a draft has no `publish_at` any more. A slug that it gives up leads
+    to it from then on.
+
+    Raises:
+        SlugTaken, ReferenceTaken, NoSuchCategory, NotADraft, AttributeMisfit: see `create_product`.
+    """
+    if changes.get("status", product.status) != "draft":
+        if changes.get("publish_at") is not None:
+            raise NotADraft
+        product.publish_at = None
+    if "attributes" in changes:
+        attributes.check(session, [("/attributes", changes["attributes"])], product.attributes)
+    former = product.slug
     for field, value in changes.items():
-        setattr(product, field, value)
+        setattr(product, _COLUMNS.get(field, field), value)
     with _unique_names():
+        if product.slug != former:
+            slugs.remember(session, product, former)
         session.flush()
     listings.refresh(session, product)
 
@@ -128,6 +177,7 @@ def delete_product(session: Session, product: Product) -> None:
     """Delete a product and what it owns; its ids are never used again. Raises ProductInUse."""
     session.execute(delete(ProductRating).where(ProductRating.product_id == product.id))
     listings.close_listing(session, product)
+    slugs.forget(session, product)
     session.delete(product)
     try:
         session.flush()
@@ -140,12 +190,16 @@ def add_variant(session: Session, product: Product, data: dict[str, Any]) -> Row
 
     Raises:
         SkuTaken: another variant has the SKU.
+        ReferenceTaken: another variant has the external reference.
         TooManyVariants: the product has as many as it can have.
+        AttributeMisfit: an attribute is not as it is defined.
     """
     if len(product.variants) >= MOST_VARIANTS:
         raise TooManyVariants(f"A product has {MOST_VARIANTS} variants at most.")
+    attributes.check(session, [("/attributes", data["attributes"])])
     with _unique_names(), AuditedWrites(session) as writes:
         variant = _insert_variant(writes, product.id, data)
+        prices.open_history(writes, [variant])
     session.refresh(product, ["variants"])
     listings.refresh(session, product, stocked=int(variant["on_hand"] > 0))
     return variant
@@ -164,13 +218,19 @@ def find_variant_for_change(session: Session, variant_id: int) -> Variant:
 
 
 def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) -> None:
-    """Change a variant's own fields, not its stock. Raises SkuTaken."""
-    price = changes.get("price")
-    if price is not None:
-        variant.price_amount, variant.currency = price["amount"], price["currency"]
-    for field in ("sku", "name", "attributes", "low_stock_threshold"):
-        if field in changes:
-            setattr(variant, field, changes[field])
+    """Change the own fields of a variant, which must be locked, not its stock.
+
+    Raises:
+        SkuTaken, ReferenceTaken: another variant has it.
+        AttributeMisfit: an attribute is not as it is defined.
+    """
+    if "attributes" in changes:
+        attributes.check(session, [("/attributes", changes["attributes"])], variant.attributes)
+    if "price" in changes:
+        prices.set_price(session, variant, changes["price"])
+    for field, value in changes.items():
+        if field != "price":
+            setattr(variant, _COLUMNS.get(field, field), value)
     with _unique_names():
         session.flush()
     listings.refresh(session, variant.product)
@@ -205,6 +265,9 @@ def _unique_names() -> Iterator[None]:
             raise SkuTaken("One of the SKUs is taken. A SKU names one variant.") from error
         if is_duplicate(error, "products", "slug"):
             raise SlugTaken("The slug is taken. Choose another one.") from error
+        for table in ("products", "variants"):
+            if is_duplicate(error, table, "external_reference"):
+                raise ReferenceTaken("The external reference is taken.") from error
         if is_missing_reference(error):
             # The only reference that a client names is the category.
             fault = Fault("/category_id", "There is no such category.")

@@ -15,6 +15,7 @@ from flask_smorest.utils import prepare_response
 from marshmallow import Schema, fields
 
 from shop.errors import NotFound
+from shop.web.answers import let_caches_keep
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
@@ -29,6 +30,7 @@ LINK = {
         "schema": {"type": "string"},
     }
 }
+MOVED = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
 LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
 
 
@@ -81,6 +83,8 @@ class Api(flask_smorest.Api):
             self.spec.components.response(http.HTTPStatus(status).name, response, lazy=True)
         unchanged = {"description": "You have it already.", "headers": ETAG}
         self.spec.components.response("NOT_MODIFIED", unchanged, lazy=True)
+        moved = {"description": "It is elsewhere.", "headers": MOVED}
+        self.spec.components.response("MOVED_PERMANENTLY", moved, lazy=True)
 
     def _register_pagination_header(self) -> None:
         """Pages are described by their own shapes."""
@@ -166,6 +170,21 @@ class Blueprint(flask_smorest.Blueprint):
             view, "If-None-Match", "The `ETag` of what you have: 304 if it is still so."
         )
         return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
+
+    def shared(self, view: View) -> View:
+        """Let caches keep what everybody sees of it; its answer must not depend on other headers
+        than `Authorization`.
+        """
+
+        @functools.wraps(view)
+        def kept(*args: Any, **kwargs: Any) -> Any:
+            return let_caches_keep(view(*args, **kwargs))
+
+        return cast(View, kept)
+
+    def moves(self, view: View) -> View:
+        """Document that what is asked for may be elsewhere by now."""
+        return cast(View, self.doc(responses={301: "MOVED_PERMANENTLY"})(view))
 
     def versioned(self, view: View) -> View:
         """Document that the operation wants `If-Match`."""

@@ -124,7 +124,8 @@ def documented(world: World) -> dict[str, Any]:
 def judged_by_more_than_their_form(world: World) -> set[str]:
     """Operations that take what no pattern tells from others like it.
 
-    A cursor that the shop gave, in a query; the id of a thing that is there, in a body.
+    A cursor that the shop gave, in a query; the id of a thing that is there, in a body; values of
+    attributes that fit their definitions, and options that fit their kind.
     """
     document = world.app.test_client().get("/openapi.json").get_json()
     found = set()
@@ -134,7 +135,8 @@ def judged_by_more_than_their_form(world: World) -> set[str]:
         schema = content.get("application/json", {}).get("schema", {}).get("$ref", "")
         shape = document["components"]["schemas"].get(schema.rpartition("/")[2], {})
         names = shape.get("properties", {})
-        if "cursor" in queries or any(name.endswith("_id") for name in names):
+        judged = {"attributes", "options"} & set(names)
+        if "cursor" in queries or judged or any(name.endswith("_id") for name in names):
             found.add(operation["operationId"])
     return found
 

@@ -24,7 +24,7 @@ from shop.products.schemas import (
     stored_product_out,
 )
 from shop.products.search import Search
-from shop.web.answers import answer, check_version
+from shop.web.answers import answer, check_version, moved_to
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
 from shop.web.fields import LARGEST_ID, id_or_text
@@ -38,6 +38,7 @@ products = Blueprint("products", __name__, description="The catalogue")
 @products.query(ProductQuery)
 @products.response(200, ProductPage, headers=ETAG | LINK)
 @products.conditional
+@products.shared
 def list_products(
     limit: int,
     cursor: str | None = None,
@@ -129,16 +130,37 @@ def create_product(data: dict[str, Any]) -> Response:
 @products.allow(*EVERYONE)
 @products.response(200, ProductOut, headers=ETAG)
 @products.conditional
+@products.shared
+@products.moves
 @products.refuses(404)
 def get_product(id: str) -> Response:
-    """Read one product, by its id or its slug."""
+    """Read one product, by its id or its slug.
+
+    ---
+    A slug that it had before is answered with 301 and where it is now, as long as no other product
+    has that slug.
+    """
     key = id_or_text(id)
     rows = read(queries.SHOWN_BY_ID if isinstance(key, int) else queries.SHOWN_BY_SLUG, key=key)
-    if not rows or not (rows[0].status == "active" or current_caller().is_employee):
+    if not rows and isinstance(key, str):
+        return _moved(key)
+    if not rows or not _may_see(rows[0].status):
         raise NotFound("There is no such product.")
     product = rows[0][: queries.PRODUCT_WIDTH]
     variants = [row[queries.PRODUCT_WIDTH :] for row in rows]
     return answer(products_out([product], variants)[0], version=rows[0].version)
+
+
+def _may_see(status: str) -> bool:
+    return status == "active" or current_caller().is_employee
+
+
+def _moved(slug: str) -> Response:
+    """To the product that had this slug. Raises NotFound."""
+    rows = read(queries.BY_FORMER_SLUG, key=slug)
+    if not rows or not _may_see(rows[0].status):
+        raise NotFound("There is no such product.")
+    return moved_to(url_for("products.get_product", id=rows[0].slug))
 
 
 @products.patch("/products/<id:id>")
