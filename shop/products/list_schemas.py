@@ -29,7 +29,7 @@ class AttributeFilter(Code):
     _PAIR = r"[a-z][a-z0-9_]*:(?:[^,\\\x00-\x1f]|\\[,\\])+"
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(rf"^{self._PAIR}(?:,{self._PAIR})*$", 500, **kwargs)
+        super().__init__(rf"^(?:{self._PAIR},)*{self._PAIR}$", 500, **kwargs)
 
     def deserialize(self, *args: Any, **kwargs: Any) -> Any:
         text = super().deserialize(*args, **kwargs)
