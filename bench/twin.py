@@ -20,13 +20,15 @@ from pymysql.cursors import Cursor
 
 _PRODUCT = (
     "p.id, p.name, p.slug, p.description, p.status, p.attributes, p.version, p.created_at,"
-    " p.updated_at, p.publish_at, p.external_reference, p.public_metadata, c.id, c.name, c.slug, r.stars_1, r.stars_2, r.stars_3, r.stars_4, r.stars_5"
+    " p.updated_at, p.publish_at, p.external_reference, p.public_metadata,"
+    " c.id, c.name, c.slug, r.stars_1, r.stars_2, r.stars_3, r.stars_4, r.stars_5"
     " FROM products p LEFT JOIN categories c ON c.id = p.category_id"
     " LEFT JOIN product_ratings r ON r.product_id = p.id"
 )
 _VARIANT = (
     "v.product_id, v.id, v.sku, v.name, v.price_amount, v.currency, v.attributes, s.on_hand,"
-    " v.version, v.prior_price_amount, v.external_reference, v.public_metadata FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
+    " v.version, v.prior_price_amount, v.external_reference, v.public_metadata"
+    " FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
 )
 _LINK = ("id", "name", "slug")
 _STARS = ("1", "2", "3", "4", "5")
