@@ -58,7 +58,9 @@ def check(
     codes = {code for _, values in parts for code in values}
     if not codes:
         return
-    definitions = {row.code: row for row in session.execute(queries.definitions_of(codes))}
+    # On the connection: every new product with attributes asks this.
+    rows = session.connection().execute(queries.DEFINITIONS_OF, {"codes": sorted(codes)})
+    definitions = {row.code: row for row in rows}
     if not definitions:
         return
     faults = tuple(

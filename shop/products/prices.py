@@ -28,13 +28,14 @@ from shop.products import queries
 from shop.products.models import PriceChange, Variant
 
 WINDOW = timedelta(days=30)
+_INSERT = insert(PriceChange)
 
 
 def open_history(writes: AuditedWrites, variants: Sequence[Row]) -> None:
     """Begin the history of new variants, in one statement for all of them."""
     moment = clock.now()
     writes.connection.execute(
-        insert(PriceChange),
+        _INSERT,
         [
             {
                 "variant_id": variant["id"], "price_amount": variant["price_amount"],

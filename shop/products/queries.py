@@ -177,11 +177,10 @@ def prices_of(variant_id: int, before: int, limit: int) -> Select[PriceChange]:
     )
 
 
-def definitions_of(codes: Collection[str]) -> Select[str, str, list[str]]:
-    """Code, kind and options of the attributes among `codes` that are defined."""
-    return select(
-        AttributeDefinition.code, AttributeDefinition.kind, AttributeDefinition.options
-    ).where(AttributeDefinition.code.in_(codes))
+#: Code, kind and options of the attributes among `codes` that are defined.
+DEFINITIONS_OF = select(
+    AttributeDefinition.code, AttributeDefinition.kind, AttributeDefinition.options
+).where(AttributeDefinition.code.in_(bindparam("codes", expanding=True)))
 
 
 def definitions(after: str, limit: int) -> Select[AttributeDefinition]:
