@@ -18,7 +18,7 @@ from shop.errors import NotFound
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
-from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, once
+from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, TAKES_KEYS, once
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import NO_ID, IdConverter, document_id
 
@@ -35,6 +35,12 @@ _ABOUT_KEYS = (
     " request again: it has its effect once. After a success you get the same answer for 24 hours,"
     f" with the header `{REPLAYED}: true`."
 )
+_TOLD_OF_KEYS = {
+    REPLAYED: {
+        "description": f"`true` when an earlier request with the `{HEADER}` got this answer.",
+        "schema": {"type": "string"},
+    }
+}
 LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
 
 
@@ -160,6 +166,20 @@ class Blueprint(flask_smorest.Blueprint):
         return cast(
             Callable[[View], View], self.arguments(schema(), location="query", as_kwargs=True)
         )
+
+    def response(
+        self, status: int, shape: Any = None, *, headers: dict[str, Any] | None = None, **more: Any
+    ) -> Callable[[View], View]:
+        """Document the answer of a success; one that may be a repeated one can say so."""
+
+        def decorate(view: View) -> View:
+            told = _TOLD_OF_KEYS if hasattr(view, TAKES_KEYS) else {}
+            known = super(Blueprint, self).response(
+                status, shape, headers=(headers or {}) | told or None, **more
+            )
+            return cast(View, known(view))
+
+        return decorate
 
     def refuses(self, *statuses: int) -> Callable[[View], View]:
         """Document the problems that the operation may answer with besides the usual ones."""
