@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
 from shop import broker, crashes, logs
+from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
@@ -28,9 +29,11 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.products import checks as product_checks
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
+from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
@@ -55,6 +58,8 @@ BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, re
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
 PERSONAL_DATA = (*personal.PARTS, review_data.PART)
+#: What `flask shop verify` looks at.
+CHECKS = (*audit_checks.CHECKS, *product_checks.CHECKS, *review_checks.CHECKS)
 
 
 @dataclass(slots=True)
@@ -108,6 +113,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     requests.register(app)
     problems.register(app)
     callers.register(app, Registry(engine, Mark(config.var, engine)))
+    app.extensions["checks"] = CHECKS
     keys = Keys(config.idempotency_lease_seconds, config.idempotency_kept_seconds)
     idempotency.register(app, keys)
     _prepare_accounts(app, config)
