@@ -14,23 +14,27 @@ from sqlalchemy import Engine
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
-from shop import broker, logs
+from shop import broker, crashes, logs
+from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
 from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
+from shop.idempotency.keys import Keys
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
 from shop.limits import throttle
 from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.products import checks as product_checks
 from shop.products.views.attributes import attributes
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
+from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
@@ -44,7 +48,7 @@ from shop.users.views.addresses import address_book
 from shop.users.views.auth import auth
 from shop.users.views.me import me
 from shop.users.views.people import people
-from shop.web import callers, docs, health, problems, requests
+from shop.web import callers, docs, health, idempotency, problems, requests
 from shop.web.answers import use_orjson
 from shop.web.api import Api
 
@@ -57,6 +61,8 @@ BLUEPRINTS = (
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
 PERSONAL_DATA = (*personal.PARTS, review_data.PART)
+#: What `flask shop verify` looks at.
+CHECKS = (*audit_checks.CHECKS, *product_checks.CHECKS, *review_checks.CHECKS)
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     config = config or _config_or_exit()
     app = Flask("shop", static_folder=None)
     logs.configure(config.log_style)
+    crashes.arm(config.crash_at)
     _configure(app, config)
     engine, reader = _connect_database(app, config)
     app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))
@@ -109,6 +116,9 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     requests.register(app)
     problems.register(app)
     callers.register(app, Registry(engine, Mark(config.var, engine)))
+    app.extensions["checks"] = CHECKS
+    keys = Keys(config.idempotency_lease_seconds, config.idempotency_kept_seconds)
+    idempotency.register(app, keys)
     _prepare_accounts(app, config)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
@@ -241,6 +251,7 @@ def _allow_browsers(app: Flask, config: Config) -> None:
             allow_headers=[
                 "Authorization",
                 "Content-Type",
+                "Idempotency-Key",
                 "If-Match",
                 "If-Modified-Since",
                 "If-None-Match",
@@ -248,6 +259,7 @@ def _allow_browsers(app: Flask, config: Config) -> None:
             ],
             expose_headers=[
                 "ETag",
+                "Idempotency-Replayed",
                 "Last-Modified",
                 "Link",
                 "Location",

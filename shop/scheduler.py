@@ -23,8 +23,10 @@ from config import Config
 from shop import clock, logs, provenance
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
+from shop.crashes import crash_point
 from shop.db import db, is_away, reason, transactional
 from shop.errors import Refusal, Unavailable
+from shop.idempotency.jobs import forget_keys
 from shop.jobs import operations, queries
 from shop.jobs.models import JobRun
 from shop.jobs.operations import Claim
@@ -76,6 +78,7 @@ def _forget(session: Session, slot: datetime) -> None:
     forget_sessions(session, slot)
     forget_mail(session, slot)
     forget_counters(session, slot)
+    forget_keys(session, slot)
 
 
 class Scheduler:
@@ -224,6 +227,7 @@ class Scheduler:
         @transactional
         def work_and_finish() -> None:
             job.work(db.session(), slot_time(run.slot))
+            crash_point("in-job")
             operations.finish(db.session(), run)
 
         try:

@@ -43,6 +43,8 @@ WRONG = {
     "SHOP_ACCESS_TOKEN_SECONDS": "canary",
     "SHOP_REFRESH_TOKEN_SECONDS": "59",
     "SHOP_SESSION_SECONDS": "canary",
+    "SHOP_IDEMPOTENCY_LEASE_SECONDS": "0",
+    "SHOP_IDEMPOTENCY_KEPT_SECONDS": "canary",
     "SHOP_PASSWORD_HASHES": "0",
     "SHOP_WAITING_THREADS": "3",
     "SHOP_RATE_LIMITS": "canary",
@@ -59,6 +61,7 @@ WRONG = {
     "SHOP_MAX_BODY_BYTES": "1e6",
     "SHOP_TRUSTED_PROXIES": "-1",
     "SHOP_EXPOSE": "canary",
+    "SHOP_CRASH_AT": "canary",
     "SHOP_LOG_FORMAT": "canary",
 }
 

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from shop import logs, provenance
 from shop.db import is_away
-from shop.errors import BadToken, Fault, RateLimited, Refusal, Unavailable
+from shop.errors import BadToken, Fault, Refusal, Unavailable
 
 log = logs.get(__name__)
 
@@ -22,6 +22,8 @@ CONTENT_TYPE = "application/problem+json"
 PROBLEMS: dict[str, tuple[int, str, str]] = {
     "malformed": (400, "The request cannot be read",
         "The message is not what it claims to be: not JSON, not UTF-8, or a broken header."),
+    "idempotency-key-required": (400, "Give the request a key",
+        "Send `Idempotency-Key` with a new random value, and the same one when you send it again."),
     "unauthenticated": (401, "Sign in first",
         "Send an access token: `Authorization: Bearer ...`, from `POST /api/v1/auth/login`."),
     "forbidden": (403, "Your role may not do this",
@@ -34,6 +36,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "A value that must be unique is taken, say. Change the request or the state, try again."),
     "out-of-stock": (409, "Less is there than you want",
         "`detail` says how many are there. Ask for fewer, or wait until there are more."),
+    "idempotency-in-progress": (409, "A request with this key is being worked on",
+        "Send the same request again after `Retry-After`: then you get its answer, or it runs."),
     "version-conflict": (412, "Somebody changed it meanwhile",
         "The version in `If-Match` is not the present one. Read again, apply your change, retry."),
     "too-large": (413, "The request is too large",
@@ -42,6 +46,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "The body must be `Content-Type: application/json`, without a content encoding."),
     "validation": (422, "Some values are not allowed",
         "`errors` lists each one with a JSON pointer into your body, or the parameter's name."),
+    "idempotency-mismatch": (422, "This key belongs to another request",
+        "An `Idempotency-Key` is for one request and its repetitions. Take a new one."),
     "version-required": (428, "Say which version you mean to change",
         "Send the `ETag` of what you read as `If-Match`, so that no edit is overwritten."),
     "rate-limited": (429, "It was tried too often",
@@ -91,7 +97,7 @@ def register(app: Flask) -> None:
 
 def _on_refusal(refusal: Refusal) -> Response:
     headers = {}
-    if isinstance(refusal, Unavailable | RateLimited):
+    if refusal.retry_after is not None:
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.slug == "unauthenticated":
         error = ', error="invalid_token"' if isinstance(refusal, BadToken) else ""

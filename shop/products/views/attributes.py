@@ -21,6 +21,7 @@ from shop.products.models import AttributeDefinition
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE
+from shop.web.idempotency import keep_answer
 from shop.web.pagination import PageQuery, decode_cursor, page
 
 attributes = Blueprint("attributes", __name__, description="What attributes of products may be")
@@ -50,12 +51,13 @@ def _shown(rows: Any) -> list[dict[str, Any]]:
 @attributes.body(AttributeIn)
 @attributes.response(201, AttributeOut, headers=ETAG | LOCATION)
 @attributes.refuses(409)
+@attributes.idempotent()
 @transactional
 def define_attribute(data: dict[str, Any]) -> Response:
     """Define an attribute. Its values are checked from then on; what is stored stays."""
     made = definitions.create_definition(db.session(), data)
     location = url_for("attributes.get_attribute", id=made.id)
-    return answer(attribute_out(made), 201, version=made.version, location=location)
+    return keep_answer(answer(attribute_out(made), 201, version=made.version, location=location))
 
 
 @attributes.get("/attributes/<id:id>")
