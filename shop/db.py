@@ -349,12 +349,12 @@ def _transaction(session: Session) -> Iterator[None]:
         yield
         session.flush()
     except exc.DBAPIError as error:
-        session.rollback()
+        _roll_back(session)
         if is_conflict(error) or error.connection_invalidated:
             raise LostRace from error
         raise
     except BaseException:
-        session.rollback()
+        _roll_back(session)
         raise
     else:
         _commit(session)
@@ -364,6 +364,39 @@ def _transaction(session: Session) -> Iterator[None]:
 
 class LostRace(Exception):
     """The transaction certainly did not commit and may be run again."""
+
+
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """A part of a transaction that is undone alone when it raises.
+
+    Raises:
+        LostRace: the whole transaction lost; `transactional` runs it again.
+    """
+    nested = session.begin_nested()
+    try:
+        yield
+        session.flush()
+    except exc.DBAPIError as error:
+        if is_conflict(error) or error.connection_invalidated:
+            # A deadlock undoes the transaction, savepoints and all: there is none to go back to.
+            raise LostRace from error
+        nested.rollback()
+        raise
+    except LostRace:
+        raise
+    except BaseException:
+        nested.rollback()
+        raise
+    nested.commit()
+
+
+def _roll_back(session: Session) -> None:
+    try:
+        session.rollback()
+    except exc.OperationalError:
+        # It went back to a savepoint first, and a deadlock had taken that away.
+        session.rollback()
 
 
 def _begin(session: Session) -> None:

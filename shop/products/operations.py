@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -67,58 +68,109 @@ def create_product(session: Session, data: dict[str, Any]) -> Created:
     skus = [variant["sku"] for variant in data["variants"]]
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
-    with _unique_names(), AuditedWrites(session) as writes:
+    with unique_names(), AuditedWrites(session) as writes:
         return insert_product(writes, data)
 
 
 def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
     """Insert the rows of a product; see `create_product`."""
-    fields = ("name", "description", "status", "attributes")
-    values = {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
-    if "slug" in data:
-        product = writes.insert(Product, **values, slug=data["slug"])
+    (created,) = insert_products(writes, [data])
+    return created
+
+
+def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) -> list[Created]:
+    """Insert the rows of products, with a few statements for all of them; see `create_product`."""
+    if len(several) == 1 and "slug" not in several[0]:
+        products = [_insert_with_free_slug(writes, several[0])]
     else:
-        product = _insert_with_free_slug(writes, values)
-    variants = [_insert_variant(writes, product["id"], variant) for variant in data["variants"]]
-    return Created(product, variants)
+        rows = [_product_values(data) for data in _with_slugs(writes.connection, several)]
+        products = writes.insert_many(Product, rows)
+    pairs = [
+        (product["id"], variant)
+        for product, data in zip(products, several, strict=True)
+        for variant in data["variants"]
+    ]
+    variants = iter(_insert_variants(writes, pairs))
+    return [
+        Created(product, list(islice(variants, len(data["variants"]))))
+        for product, data in zip(products, several, strict=True)
+    ]
 
 
-def _insert_variant(writes: AuditedWrites, product_id: int, data: dict[str, Any]) -> Row:
-    variant = writes.insert(
-        Variant,
-        product_id=product_id,
-        sku=data["sku"],
-        name=data["name"],
-        price_amount=data["price"]["amount"],
-        currency=data["price"]["currency"],
-        attributes=data["attributes"],
-        low_stock_threshold=data.get("low_stock_threshold"),
-    )
-    stock.open_stock(writes, variant["id"], data["stock"])
-    return variant | {"on_hand": data["stock"]}
+def _product_values(data: dict[str, Any]) -> Row:
+    fields = ("name", "slug", "description", "status", "attributes")
+    return {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
 
 
-def _insert_with_free_slug(writes: AuditedWrites, values: dict[str, Any]) -> Row:
-    slug = slugify(values["name"], max_length=_LONGEST_SLUG, word_boundary=True)
-    if slug.isdecimal():
-        slug = f"product-{slug}"
+def _insert_variants(
+    writes: AuditedWrites, pairs: Sequence[tuple[int, dict[str, Any]]]
+) -> list[Row]:
+    """Insert variants, each with the id of its product, and their stock."""
+    rows = [
+        {
+            "product_id": product_id,
+            "sku": data["sku"],
+            "name": data["name"],
+            "price_amount": data["price"]["amount"],
+            "currency": data["price"]["currency"],
+            "attributes": data["attributes"],
+            "low_stock_threshold": data.get("low_stock_threshold"),
+        }
+        for product_id, data in pairs
+    ]
+    variants = writes.insert_many(Variant, rows)
+    on_hand = [data["stock"] for _, data in pairs]
+    stock.open_stock(writes, [(v["id"], n) for v, n in zip(variants, on_hand, strict=True)])
+    return [variant | {"on_hand": n} for variant, n in zip(variants, on_hand, strict=True)]
+
+
+def _slug_of(name: str) -> str:
+    slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
+    return f"product-{slug}" if slug.isdecimal() else slug
+
+
+def _slug_by_chance(slug: str) -> str:
+    # Chance, not a counter: two requests at once must not both find the same next number.
+    return f"{slug or 'product'}-{secrets.token_hex(4)}"
+
+
+def _insert_with_free_slug(writes: AuditedWrites, data: dict[str, Any]) -> Row:
+    slug = _slug_of(data["name"])
     try:
         if slug:
-            return writes.insert(Product, **values, slug=slug)
+            return writes.insert(Product, **_product_values(data | {"slug": slug}))
     except IntegrityError as error:
         # Tried, not asked first: that is a query less, and nobody can come in between. The
         # failed statement leaves the transaction as it was.
         if not is_duplicate(error, "products", "slug"):
             raise
-    # Chance, not a counter: two requests at once must not both find the same next number.
-    return writes.insert(Product, **values, slug=f"{slug or 'product'}-{secrets.token_hex(4)}")
+    return writes.insert(Product, **_product_values(data | {"slug": _slug_by_chance(slug)}))
+
+
+def _with_slugs(connection: Connection, several: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with a slug each, which nobody else has."""
+    wanted = [None if "slug" in data else _slug_of(data["name"]) for data in several]
+    if not any(wanted):
+        taken = set[str]()
+    else:
+        taken = set(connection.scalars(queries.slugs_among([slug for slug in wanted if slug])))
+    taken |= {data["slug"] for data in several if "slug" in data}
+    whole = []
+    for data, slug in zip(several, wanted, strict=True):
+        if slug is None:
+            whole.append(data)
+            continue
+        free = slug if slug and slug not in taken else _slug_by_chance(slug)
+        taken.add(free)
+        whole.append(data | {"slug": free})
+    return whole
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
     """Change the product's own fields. Raises SlugTaken, NoSuchCategory."""
     for field, value in changes.items():
         setattr(product, field, value)
-    with _unique_names():
+    with unique_names():
         session.flush()
 
 
@@ -141,8 +193,9 @@ def add_variant(session: Session, product: Product, data: dict[str, Any]) -> Row
     """
     if len(product.variants) >= MOST_VARIANTS:
         raise TooManyVariants(f"A product has {MOST_VARIANTS} variants at most.")
-    with _unique_names(), AuditedWrites(session) as writes:
-        return _insert_variant(writes, product.id, data)
+    with unique_names(), AuditedWrites(session) as writes:
+        (variant,) = _insert_variants(writes, [(product.id, data)])
+        return variant
 
 
 def find_variant_for_change(session: Session, variant_id: int) -> Variant:
@@ -165,7 +218,7 @@ def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) 
     for field in ("sku", "name", "attributes", "low_stock_threshold"):
         if field in changes:
             setattr(variant, field, changes[field])
-    with _unique_names():
+    with unique_names():
         session.flush()
 
 
@@ -186,7 +239,7 @@ def find_for_change(session: Session, product_id: int) -> Product:
 
 
 @contextmanager
-def _unique_names() -> Iterator[None]:
+def unique_names() -> Iterator[None]:
     """Say which name is taken, instead of what the database says."""
     try:
         yield
