@@ -27,6 +27,7 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.products.views.bulk import bulk
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
@@ -49,7 +50,7 @@ from shop.web.api import Api
 
 log = logs.get(__name__)
 
-BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, reviews)
+BLUEPRINTS = (auth, me, address_book, people, products, bulk, variants, categories, reviews)
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.

@@ -167,24 +167,27 @@ class AuditedWrites:
         self._changes.append((model, "insert", None, row))
         return row
 
-    def insert_many(self, model: type[Audited], rows: Sequence[Row]) -> list[Row]:
+    def insert_many(
+        self, model: type[Audited], rows: Sequence[Row], *, by: str | None = None
+    ) -> list[Row]:
         """Insert rows that name the same columns, with few statements; answers what `insert` does.
 
-        MySQL, which cannot tell the ids of several rows, inserts them one by one.
+        Where the database makes the ids, `by` is a unique column that tells which row got which.
+        (MySQL cannot tell the ids of several rows: it inserts them one by one.)
         """
         table = model.__table__
         (key,) = table.primary_key.columns.keys()
-        known = bool(rows) and key in rows[0]
-        if len(rows) < 2 or not (known or self.connection.dialect.insert_returning):
+        if len(rows) < 2 or not (by is None or self.connection.dialect.insert_returning):
             return [self.insert(model, **row) for row in rows]
         defaults = {name: self._default(column) for name, column in _defaults(table)}
         whole = [defaults | {"version": 1} | row for row in rows]
-        if known:
+        if by is None:
             self.connection.execute(_insert_into(table), whole)
         else:
-            ids = self.connection.execute(_insert_numbered(table), whole).scalars()
-            for row, id_ in zip(whole, ids, strict=True):
-                row[key] = id_
+            numbered = self.connection.execute(_insert_numbered(table, by), whole)
+            ids = {name: id_ for id_, name in numbered}
+            for row in whole:
+                row[key] = ids[row[by]]
         self._changes += [(model, "insert", None, row) for row in whole]
         return whole
 
@@ -206,9 +209,8 @@ def _insert_into(table: Table) -> Insert:
 
 
 @lru_cache
-def _insert_numbered(table: Table) -> ReturningInsert[Any]:
-    """Answers the generated ids in the order of the rows."""
-    return insert(table).returning(*table.primary_key.columns, sort_by_parameter_order=True)
+def _insert_numbered(table: Table, by: str) -> ReturningInsert[Any]:
+    return insert(table).returning(*table.primary_key.columns, table.columns[by])
 
 
 @lru_cache

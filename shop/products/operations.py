@@ -21,6 +21,8 @@ from shop.products import queries, stock
 from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
+#: Slugs that would be hidden by a route.
+_ROUTES = frozenset({"bulk", "exports", "imports"})
 MOST_VARIANTS = 100
 
 
@@ -84,7 +86,7 @@ def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) ->
         products = [_insert_with_free_slug(writes, several[0])]
     else:
         rows = [_product_values(data) for data in _with_slugs(writes.connection, several)]
-        products = writes.insert_many(Product, rows)
+        products = writes.insert_many(Product, rows, by="slug")
     pairs = [
         (product["id"], variant)
         for product, data in zip(products, several, strict=True)
@@ -118,7 +120,7 @@ def _insert_variants(
         }
         for product_id, data in pairs
     ]
-    variants = writes.insert_many(Variant, rows)
+    variants = writes.insert_many(Variant, rows, by="sku")
     on_hand = [data["stock"] for _, data in pairs]
     stock.open_stock(writes, [(v["id"], n) for v, n in zip(variants, on_hand, strict=True)])
     return [variant | {"on_hand": n} for variant, n in zip(variants, on_hand, strict=True)]
@@ -126,7 +128,7 @@ def _insert_variants(
 
 def _slug_of(name: str) -> str:
     slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
-    return f"product-{slug}" if slug.isdecimal() else slug
+    return f"product-{slug}" if slug.isdecimal() or slug in _ROUTES else slug
 
 
 def _slug_by_chance(slug: str) -> str:
