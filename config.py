@@ -146,6 +146,12 @@ class Config:
         "", "Address of the shop front that links in mail lead to. Empty: mail has codes only."
     )
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
+    max_import_bytes: int = setting(
+        2**28, "Largest file of products that is imported.", low=1024, high=2**40
+    )
+    keep_transfers_days: int = setting(
+        30, "How long imports and exports are kept, with their files.", low=1, high=3650
+    )
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."
     )

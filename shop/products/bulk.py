@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shop.audit.capture import AuditedWrites
-from shop.db import savepoint
 from shop.errors import Fault, NotFound, Refusal, VersionConflict
 from shop.products import operations, queries
 from shop.products.models import Product, Variant
 from shop.products.operations import NoSuchCategory, SkuTaken, SlugTaken
+from shop.savepoints import savepoint
 
 CREATED, UPDATED, FAILED = "created", "updated", "failed"
 

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from shop.audit.models import AuditEntry
-from shop.db import Base, db, savepoint, transactional, writing
+from shop.db import Base, db, transactional, writing
 from shop.products.bulk import NewProduct, write_rows
 from shop.products.models import Product, StockLevel, StockMovement, Variant
 from shop.products.schemas import ProductIn
+from shop.savepoints import savepoint
 from tests import factories
 from tests.web.checks import assert_problem
 
@@ -245,9 +246,7 @@ def loaded(app: Flask, **changes: Any) -> NewProduct:
         return NewProduct(ProductIn().load(factories.product_body(**changes)))
 
 
-def test_a_name_that_is_taken_meanwhile_fails_its_row_alone(
-    app: Flask, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_taken_meanwhile_fails_its_row_alone(app: Flask, engine: Engine) -> None:
     """As when somebody else commits between the question whether it is taken and the insertion."""
     rows = [loaded(app), loaded(app, slug="late"), loaded(app)]
 
