@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+from functools import cache
+from typing import Any, cast
 
 from marshmallow import Schema, ValidationError, fields, validate
 
@@ -95,15 +96,14 @@ class BulkOut(StrictSchema):
     rows = fields.List(fields.Nested(RowOut), required=True)
 
 
-class _Loader:
-    """The schemas of rows, made once: making one costs as much as loading many rows."""
+@cache
+def _schema(shape: type[Schema]) -> Schema:
+    # Making one costs as much as loading many rows.
+    return shape()
 
-    _shapes: ClassVar[dict[type[Schema], Schema]] = {}
 
-    @classmethod
-    def load(cls, shape: type[Schema], raw: dict[str, Any]) -> dict[str, Any]:
-        schema = cls._shapes.setdefault(shape, shape())
-        return cast(dict[str, Any], schema.load(raw))
+def _load(shape: type[Schema], raw: dict[str, Any]) -> dict[str, Any]:
+    return cast(dict[str, Any], _schema(shape).load(raw))
 
 
 def load_row(raw: dict[str, Any]) -> Row:
@@ -116,12 +116,12 @@ def load_row(raw: dict[str, Any]) -> Row:
 
 
 def _product_change(raw: dict[str, Any]) -> Row:
-    changes = _Loader.load(ProductChangeIn, raw)
+    changes = _load(ProductChangeIn, raw)
     return ProductChange(changes.pop("id"), _version(changes), changes)
 
 
 def _variant_change(raw: dict[str, Any]) -> Row:
-    changes = _Loader.load(VariantChangeIn, raw)
+    changes = _load(VariantChangeIn, raw)
     if "sku" not in changes:
         raise ValidationError({"sku": ["Missing data for required field."]})
     return VariantChange(changes.pop("sku"), _version(changes), changes)
@@ -135,7 +135,7 @@ def _version(changes: dict[str, Any]) -> int | None:
 _KINDS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "id": _product_change,
     "sku": _variant_change,
-    "name": lambda raw: NewProduct(_Loader.load(ProductIn, raw)),
+    "name": lambda raw: NewProduct(_load(ProductIn, raw)),
 }
 
 
