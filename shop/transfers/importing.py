@@ -194,7 +194,8 @@ def _record(
             held.failed += 1
             found = _faults(entry, outcome.refusal)
             faults += found
-            line["problem"] = problem_out(outcome.refusal)
+            told = [{"pointer": pointer, "message": message} for _, pointer, message in found]
+            line["problem"] = problem_out(outcome.refusal) | {"errors": told}
         elif outcome.status == UPDATED:
             held.updated += 1
         else:

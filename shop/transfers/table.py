@@ -53,6 +53,8 @@ VARIANT_COLUMNS: tuple[Column, ...] = (
 )
 COLUMNS = {column.name: column for column in (*PRODUCT_COLUMNS, *VARIANT_COLUMNS)}
 _OF_PRODUCT = {column.name for column in PRODUCT_COLUMNS}
+#: In a pointer: the row of a variant says something else of its product.
+_ABOVE = ".."
 #: Without them no row could be one.
 _REQUIRED = ("name", "sku", "price_amount", "price_currency", "stock")
 
@@ -105,7 +107,8 @@ def read_product(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[s
                 elif n == 0:
                     _put(product, column, cell)
                 elif cell and cell != rows[0][header.index(name)]:
-                    faults.append(Fault(f"/{name}", "Not as in the product's first row."))
+                    place = "/".join((f"/variants/{n}/{_ABOVE}", *column.path))
+                    faults.append(Fault(place, "Not as in the product's first row."))
             except ValueError as error:
                 place = "" if name in _OF_PRODUCT else f"/variants/{n}"
                 faults.append(Fault("/".join((place, *column.path)), str(error)))
@@ -144,6 +147,8 @@ def place_of(pointer: str) -> tuple[int, str]:
     if parts[:1] == ["variants"]:
         columns, parts = VARIANT_COLUMNS, parts[1:]
         row = int(parts.pop(0)) if parts and parts[0].isdecimal() else 0
+        if parts[:1] == [_ABOVE]:
+            columns, parts = PRODUCT_COLUMNS, parts[1:]
     # The longest common way: what is wrong within a value is wrong with its cell.
     for column in columns:
         if parts and tuple(parts[: len(column.path)]) == column.path:
