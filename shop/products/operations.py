@@ -128,7 +128,9 @@ def _insert_variants(
 
 def _slug_of(name: str) -> str:
     slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
-    return f"product-{slug}" if slug.isdecimal() or slug in _ROUTES else slug
+    # Without a letter it might be taken for an id, and `ProductIn` would not have it.
+    lettered = any(character.isalpha() for character in slug)
+    return f"product-{slug}" if slug and (not lettered or slug in _ROUTES) else slug
 
 
 def _slug_by_chance(slug: str) -> str:

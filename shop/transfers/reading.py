@@ -107,7 +107,7 @@ class _Group:
         self.lines: list[int] = []
         self.count = self._size = 0
         self.fault: str | None = None
-        self.bad_line = first.line
+        self.bad_line = self.first_line = first.line
         self.add(first)
 
     def takes(self, record: Record, slug: str) -> bool:
@@ -148,13 +148,19 @@ def _csv_entries(
 
 def _entry(header: Sequence[str], group: _Group, begin: int) -> Entry:
     found: dict[str, Any] | Refusal
+    lines = group.lines
     if group.fault is not None:
         found = _unreadable(group.fault)
+        if group.count > 1:
+            # Named by its first line, too: somebody has to send all of it again.
+            fault = Fault("/variants/1", f"Not made: line {group.bad_line} cannot be read.")
+            found = Invalid(found.detail, faults=(*found.faults, fault))
+        lines = [group.bad_line, group.first_line]
     else:
         try:
             found = read_product(header, group.rows)
         except Refusal as refusal:
-            found = refusal
+            # Without its traceback, which would hold on to all of the cells.
+            found = refusal.with_traceback(None)
     last, size = group.last, group.last.end - begin
-    lines = group.lines if group.fault is None else [group.bad_line]
     return Entry(lines, group.count, last.last_line, last.end, size, found, flat=True)

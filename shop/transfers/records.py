@@ -105,6 +105,8 @@ def csv_rows(file: BinaryIO, position: int, line: int) -> Iterator[Record]:
             fault = f"Not CSV: {error}."
         if cells and not _is_text(cells):
             fault = "Not UTF-8."
+        if fault and lines.line > first:
+            fault += f" Nothing was read from line {first} to {lines.line}."
         if fault or cells:
             yield Record(first, lines.line, lines.position, cells=tuple(cells), fault=fault)
 

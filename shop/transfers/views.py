@@ -37,7 +37,7 @@ transfers = Blueprint("transfers", __name__, description="Files of products")
 
 _SCOPE = "products:write"
 _MEDIA_TYPES = {"text/csv": CSV, "application/x-ndjson": JSONL}
-_CONTENT_TYPES = {CSV: "text/csv; charset=utf-8", JSONL: "application/x-ndjson"}
+_TYPE_OF = {format: name for name, format in _MEDIA_TYPES.items()}
 #: For OpenAPI: the bodies that are files.
 _FILE: dict[str, Any] = {
     "required": True,
@@ -204,6 +204,6 @@ def get_export_file(id: int) -> Response:
         raise NotFound("The file is not on this machine, or not any more.")
     name = f"products-{id}.{found.format}"
     return send_file(
-        path.absolute(), _CONTENT_TYPES[found.format], as_attachment=True, download_name=name,
+        path.absolute(), _TYPE_OF[found.format], as_attachment=True, download_name=name,
         conditional=False, etag=False, max_age=0,
     )  # fmt: skip

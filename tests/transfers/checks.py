@@ -62,7 +62,7 @@ def send(
     return begun
 
 
-def imported(
+def imported(  # noqa: PLR0917 (as short as what it stands for)
     app: Flask, client: FlaskClient, staff: Headers, file: bytes, kind: str = JSONL, query: str = ""
 ) -> dict[str, Any]:
     """Import a file to its end; what the API says of it then."""
@@ -75,7 +75,8 @@ def imported(
 
 def errors(client: FlaskClient, staff: Headers, import_id: int) -> list[tuple[int, str, str]]:
     """Everything that is wrong in a file, page by page."""
-    found, cursor = [], ""
+    found: list[tuple[int, str, str]] = []
+    cursor: str | None = ""
     while cursor is not None:
         url = f"{IMPORTS}/{import_id}/errors?limit=7{cursor and '&cursor='}{cursor}"
         page = client.get(url, headers=staff).get_json()
@@ -91,9 +92,10 @@ def exported(app: Flask, client: FlaskClient, staff: Headers, **body: Any) -> by
     assert work(app) == 1
     where = begun.headers["Location"]
     assert client.get(where, headers=staff).get_json()["status"] == "completed"
-    answer = client.get(f"{where}/file", headers=staff)
+    answer = client.get(f"{where}/file", headers=staff, buffered=True)
     assert answer.status_code == 200
-    return answer.data
+    data: bytes = answer.data
+    return data
 
 
 def counts(engine: Engine) -> dict[str, int]:

@@ -309,9 +309,7 @@ def test_a_cancelled_import_ends_where_it_is(
     assert_problem(client.post(f"{url}/cancel", headers=staff), "conflict")
 
 
-def test_imports_are_listed_newest_first(
-    app: Flask, client: FlaskClient, staff: Headers
-) -> None:
+def test_imports_are_listed_newest_first(app: Flask, client: FlaskClient, staff: Headers) -> None:
     ids = [send(client, staff, json_lines({"n": n}))["id"] for n in range(3)]
 
     first = client.get(f"{IMPORTS}?limit=2", headers=staff).get_json()
