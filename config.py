@@ -155,6 +155,12 @@ class Config:
         10, "How long caches may keep what everybody sees; 0: ask each time.", low=0, high=86_400
     )
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
+    max_import_bytes: int = setting(
+        2**28, "Largest file of products that is imported.", low=1024, high=2**40
+    )
+    keep_transfers_days: int = setting(
+        30, "How long imports and exports are kept, with their files.", low=1, high=3650
+    )
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."
     )

@@ -31,6 +31,7 @@ from shop.mail import transport
 from shop.mail.delivery import Delivery
 from shop.products import checks as product_checks
 from shop.products.views.attributes import attributes
+from shop.products.views.bulk import bulk
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
@@ -38,6 +39,10 @@ from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
+from shop.transfers.cli import product_commands
+from shop.transfers.files import Folder
+from shop.transfers.views import transfers
+from shop.transfers.work import Transfers
 from shop.turns import Turns
 from shop.users import passwords, personal
 from shop.users.mails import composers
@@ -55,7 +60,8 @@ from shop.web.api import Api
 log = logs.get(__name__)
 
 BLUEPRINTS = (
-    auth, me, address_book, people, products, variants, categories, attributes, reviews,
+    auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
+    reviews,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
@@ -86,6 +92,10 @@ class Shop:
         letters = composers(self.config.public_url)
         return Delivery(app, transport.send, letters, self.config.mail_from)
 
+    def transfers(self, app: Flask) -> Transfers:
+        """What imports and exports files of products."""
+        return Transfers(app, app.extensions["transfers"], 2.0 * self.config.lease_seconds)
+
     def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
         return Drain(
@@ -110,6 +120,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     crashes.arm(config.crash_at)
     _configure(app, config)
     engine, reader = _connect_database(app, config)
+    app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
     app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))
     bell.hang(config.var)
     use_orjson(app)
@@ -123,7 +134,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     _register_blueprints(app, config)
     _allow_browsers(app, config)
     app.wsgi_app = Turns(app.wsgi_app, config.threads)  # type: ignore[method-assign]
-    for commands in (shop_commands, audit_commands, jobs_commands):
+    for commands in (shop_commands, audit_commands, jobs_commands, product_commands):
         app.cli.add_command(commands)
     return app
 
@@ -140,8 +151,9 @@ def start(app: Flask) -> None:
         if not shop.config.mail_server:
             log.warning("mail.no-server", setting="SHOP_MAIL_URL")
         shop.scheduler = Scheduler(
-            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app)
-        )
+            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app),
+            transfers=shop.transfers(app),
+        )  # fmt: skip
         shop.scheduler.start()
 
 

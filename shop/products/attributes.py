@@ -44,23 +44,36 @@ class AttributeMisfit(Invalid):
     """A value is not what the definition of its attribute allows."""
 
 
-def check(
-    session: Session, parts: Sequence[tuple[str, Values]], known: Values = MappingProxyType({})
-) -> None:
+#: Attributes with the JSON pointer to them.
+Parts = Sequence[tuple[str, Values]]
+#: Rows with `code`, `kind` and `options`, by code.
+Definitions = Mapping[str, Any]
+
+
+def check(session: Session, parts: Parts, known: Values = MappingProxyType({})) -> None:
     """Compare attributes with their definitions.
 
-    `parts` are attributes with the JSON pointer to them; values that are in `known` too are stored
-    already and not judged. One query when there is anything to be judged, otherwise none.
+    Values that are in `known` too are stored already and not judged. One query when there is
+    anything to be judged, otherwise none.
 
     Raises:
         AttributeMisfit: with a fault for each value that does not fit.
     """
+    judge(parts, definitions_of(session, parts), known)
+
+
+def definitions_of(session: Session, parts: Parts) -> Definitions:
+    """The definitions that there are of these attributes."""
     codes = {code for _, values in parts for code in values}
     if not codes:
-        return
+        return {}
     # On the connection: every new product with attributes asks this.
     rows = session.connection().execute(queries.DEFINITIONS_OF, {"codes": sorted(codes)})
-    definitions = {row.code: row for row in rows}
+    return {row.code: row for row in rows}
+
+
+def judge(parts: Parts, definitions: Definitions, known: Values = MappingProxyType({})) -> None:
+    """The same with definitions that are known already. Raises AttributeMisfit."""
     if not definitions:
         return
     faults = tuple(
@@ -71,7 +84,7 @@ def check(
 
 
 def _faults(
-    pointer: str, values: Values, known: Values, definitions: Mapping[str, Any]
+    pointer: str, values: Values, known: Values, definitions: Definitions
 ) -> Iterator[Fault]:
     for code, value in values.items():
         definition = definitions.get(code)

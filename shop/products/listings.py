@@ -5,7 +5,7 @@ A product's listing is the last row that a change locks: nobody takes stock afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,19 +17,24 @@ from shop.products.models import ListedAttribute, Product, ProductListing, Varia
 
 _LONGEST_NAME = 100
 _INSERT = insert(ProductListing)
+_INSERT_ATTRIBUTES = insert(ListedAttribute)
 
 
-def open_listing(
+def open_listings(
     connection: Connection,
-    product: Mapping[str, Any],
-    variants: Iterable[Mapping[str, Any]],
+    products: Iterable[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
 ) -> None:
-    """Write the listing of a new product; both by column names, a variant's with its `on_hand`."""
-    variants = list(variants)
-    stocked = sum(variant["on_hand"] > 0 for variant in variants)
-    row = _derived(product, variants) | {"rating": 0, "stocked_variants": stocked}
-    connection.execute(_INSERT, row | {"product_id": product["id"]})
-    _insert_attributes(connection, product["id"], _attributes(product, variants))
+    """Write the listings of new products, each with its variants and their `on_hand`, as stored."""
+    rows: list[dict[str, Any]] = []
+    values: list[dict[str, Any]] = []
+    for product, variants in products:
+        stocked = sum(variant["on_hand"] > 0 for variant in variants)
+        opened = {"product_id": product["id"], "rating": 0, "stocked_variants": stocked}
+        rows.append(_derived(product, variants) | opened)
+        values += _attribute_rows(product["id"], _attributes(product, variants))
+    connection.execute(_INSERT, rows)
+    if values:
+        connection.execute(_INSERT_ATTRIBUTES, values)
 
 
 def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
@@ -106,18 +111,15 @@ def _keep_attributes(connection: Connection, product: Product) -> None:
     if known - wanted:
         connection.execute(delete(table).where(table.product_id == product.id))
         known = set()
-    _insert_attributes(connection, product.id, wanted - known)
+    if new := _attribute_rows(product.id, wanted - known):
+        connection.execute(_INSERT_ATTRIBUTES, new)
 
 
-def _insert_attributes(
-    connection: Connection, product_id: int, attributes: set[tuple[str, str]]
-) -> None:
-    if attributes:
-        rows = [
-            {"code": code, "value": value, "product_id": product_id}
-            for code, value in sorted(attributes)
-        ]
-        connection.execute(insert(ListedAttribute), rows)
+def _attribute_rows(product_id: int, attributes: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"code": code, "value": value, "product_id": product_id}
+        for code, value in sorted(attributes)
+    ]
 
 
 def _change(product_id: Any, values: dict[str, Any]) -> Any:

@@ -203,6 +203,38 @@ def definition_for_change(definition_id: int) -> Select[AttributeDefinition]:
     )
 
 
+def slugs_among(slugs: list[str]) -> Select[str]:
+    """Those of these slugs that a product has."""
+    return select(Product.slug).where(Product.slug.in_(slugs))
+
+
+def skus_among(skus: list[str]) -> Select[str]:
+    """Those of these SKUs that a variant has."""
+    return select(Variant.sku).where(Variant.sku.in_(skus))
+
+
+def products_of_skus(skus: list[str]) -> Select[int]:
+    """Ids of the products that have a variant with one of these SKUs."""
+    return select(Variant.product_id).where(Variant.sku.in_(skus))
+
+
+def categories_among(category_ids: list[int]) -> Select[int]:
+    """Those of these ids that a category has."""
+    return select(Category.id).where(Category.id.in_(category_ids))
+
+
+def several_for_change(product_ids: list[int]) -> Select[Product]:
+    """Products under locks that are taken in the order of their ids, as `for_change`."""
+    return (
+        select(Product)
+        .where(Product.id.in_(product_ids))
+        .order_by(Product.id)
+        .options(selectinload(Product.variants).joinedload(Variant.stock))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
 def movements_of(variant_id: int, before: int, limit: int) -> Select[StockMovement]:
     """Movements of a variant's stock before the id `before`, newest first."""
     return (
