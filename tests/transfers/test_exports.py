@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -161,7 +160,7 @@ def fill_quickly(client: FlaskClient, staff: Headers, products: int) -> None:
 
 
 @pytest.fixture
-def halfway(app: Flask, client: FlaskClient, staff: Headers) -> Iterator[str]:
+def halfway(app: Flask, client: FlaskClient, staff: Headers) -> str:
     """The address of an export that was interrupted after one of its pieces."""
     fill_quickly(client, staff, 1250)
     begun = client.post(EXPORTS, json={"format": "jsonl"}, headers=staff)
@@ -174,7 +173,7 @@ def halfway(app: Flask, client: FlaskClient, staff: Headers) -> Iterator[str]:
         path = app.extensions["transfers"].path(claimed.file)
         transactional(operations.release)(db.session(), claimed, wait=False)
     assert path.read_bytes().count(b"\n") == 500
-    yield begun.headers["Location"]
+    return begun.headers["Location"]
 
 
 def skus(file: bytes) -> list[str]:
@@ -208,8 +207,8 @@ def test_an_interrupted_export_goes_on_where_it_was(
 
 def exported_aside(app: Flask, client: FlaskClient, staff: Headers) -> bytes:
     """What an export has that nothing interrupts, while another one waits."""
-    items = []
-    cursor = ""
+    items: list[Any] = []
+    cursor: str | None = ""
     while cursor is not None:
         url = f"/api/v1/products?limit=100{cursor and '&cursor='}{cursor}"
         page = client.get(url, headers=staff).get_json()

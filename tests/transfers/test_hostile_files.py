@@ -27,6 +27,12 @@ from tests.transfers.checks import (
 )
 from tests.web.checks import assert_problem
 
+
+def row(**more: Any) -> bytes:
+    """A row of CSV with something wrong in it."""
+    return csv_file(cells("bad", "BAD", **more)).splitlines(keepends=True)[1]
+
+
 GOOD = csv_file(cells("", "GOOD", name="good")).splitlines(keepends=True)[1]
 SAME = csv_file(cells("same", "SAME", name="good")).splitlines(keepends=True)[1]
 LAST = csv_file(cells("last", "LAST")).splitlines(keepends=True)[1]
@@ -43,13 +49,12 @@ BAD_CSV: dict[str, tuple[bytes, int, str]] = {
     "a million cells": (b"," * 1_000_000 + b"\r\n", 3, "cells"),
     "a quote too many": (b'bad,"x"y,\r\n', 3, "Not CSV"),
     "a lone CR": (b"bad,x\ry\r\n", 3, "Not CSV"),
-    "a number of 5,000 digits": (GOOD.replace(b"GOOD", b"B").replace(b"19900", b"9" * 5000), 3, "whole number"),
+    "a number of 5,000 digits": (GOOD.replace(b"19900", b"9" * 5000), 3, "whole number"),
     "1e9": (GOOD.replace(b"19900", b"1e9"), 3, "whole number"),
     "+5": (GOOD.replace(b"19900", b"+5"), 3, "whole number"),
     "arabic digits": (GOOD.replace(b"19900", "١".encode()), 3, "whole number"),
-    "deep JSON": (csv_file(cells("b", "B", attributes="[" * 3000)).splitlines()[1] + b"\n", 3, "JSON"),
-    "JSON twice": (csv_file(cells("b", "B", attributes='{"a":"1","a":"2"}')).splitlines()[1] + b"\n",
-                   3, "JSON"),
+    "deep JSON": (row(attributes="[" * 3000), 3, "JSON"),
+    "JSON twice": (row(attributes='{"a":"1","a":"2"}'), 3, "JSON"),
     "150 variants": (b"".join(csv_file(*[cells("b", f"B-{n}") for n in range(150)])
                      .splitlines(keepends=True)[1:]), 3, "Length"),
 }  # fmt: skip
