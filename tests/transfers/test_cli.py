@@ -78,7 +78,8 @@ def test_an_export_can_be_imported(
     assert (code, said.splitlines()[-1]) == (0, "1 products.")
     assert path.read_bytes().startswith(b"slug,name,")
     assert again == 0
-    assert "slug is taken" in repeated
+    assert "1 failed (dry run: nothing was written)" in repeated
+    assert "line 2 /sku: One of the SKUs is taken." in repeated
 
 
 def test_a_command_that_is_interrupted_goes_on_where_it_was(
