@@ -22,7 +22,7 @@ from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
 #: Slugs that would be hidden by a route.
-_ROUTES = frozenset({"bulk", "exports", "imports"})
+ROUTES = frozenset({"bulk", "exports", "imports"})
 MOST_VARIANTS = 100
 
 
@@ -100,6 +100,7 @@ def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) ->
 
 
 def _product_values(data: dict[str, Any]) -> Row:
+    _check_slug(data["slug"])
     fields = ("name", "slug", "description", "status", "attributes")
     return {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
 
@@ -126,11 +127,16 @@ def _insert_variants(
     return [variant | {"on_hand": n} for variant, n in zip(variants, on_hand, strict=True)]
 
 
+def _check_slug(slug: str | None) -> None:
+    if slug in ROUTES:
+        raise SlugTaken(f"The slug {slug} would be hidden by a route. Choose another one.")
+
+
 def _slug_of(name: str) -> str:
     slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
     # Without a letter it might be taken for an id, and `ProductIn` would not have it.
     lettered = any(character.isalpha() for character in slug)
-    return f"product-{slug}" if slug and (not lettered or slug in _ROUTES) else slug
+    return f"product-{slug}" if slug and (not lettered or slug in ROUTES) else slug
 
 
 def _slug_by_chance(slug: str) -> str:
@@ -172,6 +178,7 @@ def _with_slugs(connection: Connection, several: Sequence[dict[str, Any]]) -> li
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
     """Change the product's own fields. Raises SlugTaken, NoSuchCategory."""
+    _check_slug(changes.get("slug"))
     for field, value in changes.items():
         setattr(product, field, value)
     with unique_names():

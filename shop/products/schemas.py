@@ -33,8 +33,8 @@ from shop.web.fields import (
 )
 from shop.web.pagination import PageQuery
 
-# With a letter in it, so that it is never taken for an id; nor does it hide behind a route.
-_SLUG = r"^(?!(?:bulk|exports|imports)$)[0-9-]*[a-z][a-z0-9-]*$"
+# With a letter in it, so that it is never taken for an id.
+_SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
 _SKU = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _MOST_STOCK = 10**9
 #: JSON Schema for what must not be there.
