@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import cast
 
-from sqlalchemy import insert, update
+from sqlalchemy import update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites
+from shop.audit.capture import AuditedWrites, insert_rows
 from shop.errors import Conflict, NotFound
 from shop.products.models import StockLevel, StockMovement
 
@@ -114,10 +114,8 @@ def _record(
     reason: str,
     order_id: int | None = None,
 ) -> None:
-    writes.connection.execute(
-        insert(StockMovement),
-        {
-            "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
-            "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
-        },
-    )  # fmt: skip
+    row = {
+        "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
+        "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
+    }  # fmt: skip
+    insert_rows(writes.connection, StockMovement.__table__, [row])
