@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import insert, update
+from sqlalchemy import update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites, Row, insert_rows
 from shop.errors import Conflict, NotFound
 from shop.products import listings
 from shop.products.models import StockLevel, StockMovement
@@ -36,7 +36,7 @@ def open_stock(writes: AuditedWrites, levels: Sequence[tuple[int, int]]) -> None
     movements = [
         _movement(variant_id, on_hand, on_hand, reason="initial") for variant_id, on_hand in levels
     ]
-    writes.connection.execute(insert(StockMovement), movements)
+    insert_rows(writes.connection, StockMovement.__table__, movements)
 
 
 def move(
@@ -109,7 +109,7 @@ def _moved(
     now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
     writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
     movement = _movement(variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
-    writes.connection.execute(insert(StockMovement), movement)
+    insert_rows(writes.connection, StockMovement.__table__, [movement])
     return level
 
 
