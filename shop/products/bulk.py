@@ -7,16 +7,16 @@ somebody who came in between are they written one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from shop.audit.capture import AuditedWrites
 from shop.errors import Fault, NotFound, Refusal, VersionConflict
-from shop.products import attributes, operations, queries
+from shop.products import attributes, listings, operations, queries
 from shop.products.models import Product, Variant
-from shop.products.operations import NoSuchCategory, SkuTaken, SlugTaken
+from shop.products.operations import Created, NoSuchCategory, SkuTaken, SlugTaken
 from shop.savepoints import savepoint
 
 CREATED, UPDATED, FAILED = "created", "updated", "failed"
@@ -68,22 +68,48 @@ def write_rows(session: Session, rows: Sequence[Row]) -> list[Outcome]:
     good = {n: row for n, row in enumerate(rows) if n not in outcomes}
     try:
         with savepoint(session):
-            return _in_order(outcomes | _write(session, checks, good))
+            written = _write(session, checks, good)
     except Refusal:
         # One of them: tried each by itself, it shows which.
+        written = _Written()
         for n, row in good.items():
-            outcomes[n] = _write_alone(session, checks, n, row)
-    return _in_order(outcomes)
+            written.add(_write_alone(session, checks, n, row))
+    written.list_them(session)
+    outcomes |= written.outcomes
+    return [outcomes[n] for n in sorted(outcomes)]
+
+
+@dataclass(slots=True)
+class _Written:
+    """What has become of rows, and what has to be listed for that.
+
+    Listings are written last, outside of savepoints: MariaDB 10.11 falls over an assertion when the
+    words of a full-text index are changed, rolled back to a savepoint and changed again.
+    """
+
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    created: list[Created] = field(default_factory=list)
+    changed: dict[int, Product] = field(default_factory=dict)
+
+    def add(self, other: _Written) -> None:
+        """Add what became of others."""
+        self.outcomes |= other.outcomes
+        self.created += other.created
+        self.changed |= other.changed
+
+    def list_them(self, session: Session) -> None:
+        """Write the listings of all that was created and changed."""
+        if self.created:
+            new = [(it.product, it.variants) for it in self.created]
+            listings.open_listings(session.connection(), new)
+        for _, product in sorted(self.changed.items()):
+            listings.refresh(session, product)
 
 
 def check_rows(session: Session, rows: Sequence[Row]) -> list[Refusal | None]:
     """Why each row would fail as things are now; None for those that would not."""
     refused = _Checks(session, rows).refused
     return [refused.get(n) for n in range(len(rows))]
-
-
-def _in_order(outcomes: Mapping[int, Outcome]) -> list[Outcome]:
-    return [outcomes[n] for n in sorted(outcomes)]
 
 
 class _Checks:
@@ -185,32 +211,34 @@ def _check_category(category_id: int | None, there: set[int]) -> None:
         raise NoSuchCategory("There is no such category.", faults=(fault,))
 
 
-def _write(session: Session, checks: _Checks, rows: Mapping[int, Row]) -> dict[int, Outcome]:
+def _write(session: Session, checks: _Checks, rows: Mapping[int, Row]) -> _Written:
     """Raises what the first row that cannot be written is refused for."""
     new = {n: row.data for n, row in rows.items() if isinstance(row, NewProduct)}
-    outcomes = {}
+    written = _Written()
     if new:
         with operations.unique_names(), AuditedWrites(session) as writes:
-            created = operations.insert_products(writes, list(new.values()))
-        for n, it in zip(new, created, strict=True):
-            outcomes[n] = Outcome(CREATED, it.product["id"], it.product["version"])
+            written.created = operations.insert_products(writes, list(new.values()))
+        for n, it in zip(new, written.created, strict=True):
+            written.outcomes[n] = Outcome(CREATED, it.product["id"], it.product["version"])
     for n, row in rows.items():
         if isinstance(row, ProductChange | VariantChange):
             found = checks.find(row)
-            _CHANGE[type(row)](session, found, row.changes)
-            outcomes[n] = Outcome(UPDATED, found.id, found.version)
-    return outcomes
+            _EDIT[type(row)](session, found, row.changes)
+            written.outcomes[n] = Outcome(UPDATED, found.id, found.version)
+            product = found if isinstance(found, Product) else found.product
+            written.changed[product.id] = product
+    return written
 
 
-_CHANGE: dict[type, Callable[[Session, Any, dict[str, Any]], None]] = {
-    ProductChange: operations.change_product,
-    VariantChange: operations.change_variant,
+_EDIT: dict[type, Callable[[Session, Any, dict[str, Any]], None]] = {
+    ProductChange: operations.edit_product,
+    VariantChange: operations.edit_variant,
 }
 
 
-def _write_alone(session: Session, checks: _Checks, n: int, row: Row) -> Outcome:
+def _write_alone(session: Session, checks: _Checks, n: int, row: Row) -> _Written:
     try:
         with savepoint(session):
-            return _write(session, checks, {n: row})[n]
+            return _write(session, checks, {n: row})
     except Refusal as refusal:
-        return Outcome(FAILED, refusal=refusal)
+        return _Written({n: Outcome(FAILED, refusal=refusal)})

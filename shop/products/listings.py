@@ -42,7 +42,7 @@ def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
     `stocked` says by how many its variants in stock are more or fewer: they are counted, never
     looked up, since a sale may change them at the same time.
     """
-    values: dict[str, Any] = _derived(vars(product), [vars(v) for v in product.variants])
+    values: dict[str, Any] = _derived(*_rows(product))
     if stocked:
         values["stocked_variants"] = ProductListing.stocked_variants + stocked
     connection = session.connection()
@@ -73,6 +73,15 @@ def rate(connection: Connection, product_id: int, stars: Iterable[int]) -> None:
     connection.execute(_change(product_id, {"rating": average}))
 
 
+def _rows(product: Product) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A product and its variants by column names, read again where a rollback forgot them."""
+    product_row, *variant_rows = (
+        {column.key: getattr(it, column.key) for column in it.__table__.columns}
+        for it in (product, *product.variants)
+    )
+    return product_row, variant_rows
+
+
 def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     variants = list(variants)
     texts = [product["name"], product["description"]]
@@ -101,7 +110,7 @@ def _text(value: Any) -> str:
 
 
 def _keep_attributes(connection: Connection, product: Product) -> None:
-    wanted = _attributes(vars(product), [vars(v) for v in product.variants])
+    wanted = _attributes(*_rows(product))
     table = ListedAttribute
     rows = connection.execute(
         select(table.code, table.value).where(table.product_id == product.id)

@@ -110,11 +110,15 @@ def attributes_in(data: dict[str, Any]) -> attributes.Parts:
 def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
     """Insert the rows of a product, whose attributes fit; see `create_product`."""
     (created,) = insert_products(writes, [data])
+    listings.open_listings(writes.connection, [(created.product, created.variants)])
     return created
 
 
 def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) -> list[Created]:
-    """Insert the rows of products, with a few statements for all of them; see `create_product`."""
+    """Insert the rows of products, with a few statements for all of them; see `create_product`.
+
+    Their listings must be opened after it.
+    """
     if len(several) == 1 and "slug" not in several[0]:
         products = [_insert_with_free_slug(writes, several[0])]
     else:
@@ -126,12 +130,10 @@ def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) ->
         for variant in data["variants"]
     ]
     variants = iter(_insert_variants(writes, pairs))
-    created = [
+    return [
         Created(product, list(islice(variants, len(data["variants"]))))
         for product, data in zip(products, several, strict=True)
     ]
-    listings.open_listings(writes.connection, [(it.product, it.variants) for it in created])
-    return created
 
 
 def _product_values(data: dict[str, Any]) -> Row:
@@ -224,7 +226,16 @@ def _with_slugs(connection: Connection, several: Sequence[dict[str, Any]]) -> li
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
-    """Change the own fields of a product, which must be locked.
+    """Change the own fields of a product, which must be locked, and its listing.
+
+    Raises what `edit_product` does.
+    """
+    edit_product(session, product, changes)
+    listings.refresh(session, product)
+
+
+def edit_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
+    """Change the own fields of a product, which must be locked; its listing must follow.
 
     What becomes anything but a draft has no `publish_at` any more. A slug that it gives up leads
     to it from then on.
@@ -246,7 +257,6 @@ def change_product(session: Session, product: Product, changes: dict[str, Any]) 
         if product.slug != former:
             slugs.remember(session, product, former)
         session.flush()
-    listings.refresh(session, product)
 
 
 def delete_product(session: Session, product: Product) -> None:
@@ -293,7 +303,16 @@ def find_variant_for_change(session: Session, variant_id: int) -> Variant:
 
 
 def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) -> None:
-    """Change the own fields of a variant, which must be locked, not its stock.
+    """Change the own fields of a variant, which must be locked, and the listing of its product.
+
+    Raises what `edit_variant` does.
+    """
+    edit_variant(session, variant, changes)
+    listings.refresh(session, variant.product)
+
+
+def edit_variant(session: Session, variant: Variant, changes: dict[str, Any]) -> None:
+    """Change the own fields of a variant, not its stock; the product's listing must follow.
 
     Raises:
         SkuTaken, ReferenceTaken: another variant has it.
@@ -308,7 +327,6 @@ def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) 
             setattr(variant, _COLUMNS.get(field, field), value)
     with unique_names():
         session.flush()
-    listings.refresh(session, variant.product)
 
 
 def delete_variant(session: Session, variant: Variant) -> None:

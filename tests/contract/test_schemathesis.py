@@ -165,9 +165,8 @@ def judged_by_more_than_their_form(world: World) -> set[str]:
         shape = document["components"]["schemas"].get(schema.rpartition("/")[2], {})
         names = shape.get("properties", {})
         judged = {"attributes", "options", "rows"} & set(names)
-        opaque = "cursor" in queries or "Idempotency-Key" in headers or judged
-        # A file has a shape of its own.
-        opaque = opaque or (content and "application/json" not in content)
+        is_file = bool(content) and "application/json" not in content
+        opaque = "cursor" in queries or "Idempotency-Key" in headers or judged or is_file
         if opaque or any(name.endswith("_id") for name in names):
             found.add(operation["operationId"])
     return found

@@ -33,8 +33,10 @@ def names(client: FlaskClient, staff: Headers) -> list[str]:
     made = ["Café crème", "Straße nach Süden", "Ёлка и стул", "木の椅子", "Tea 🍵 set", "USB-C hub",
             "100% wool", "50 % off", "Under_score", "The Who", "x", "한국어 사전",
             "Naïve Düsseldorf"]  # fmt: skip
-    for name in made:
-        factories.create_product(client, staff, name=name)
+    for letter, name in zip("ABCDEFGHIJKLM", made, strict=True):
+        # Without a number, which somebody might look for.
+        variant = factories.variant_body(sku=f"SKU-{letter}")
+        factories.create_product(client, staff, name=name, variants=[variant])
     return made
 
 
