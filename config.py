@@ -156,6 +156,9 @@ class Config:
         (), "What else is served, by commas. Empty: docs, but nothing in production.",
         words=("docs", "metrics"),
     )  # fmt: skip
+    crash_at: str = setting(
+        "", "Crash point to die at, as `name[:n]` for its n-th pass; in testing only."
+    )
     log_format: str = setting(
         "", "`json` or `console`. Empty: json in production only.", words=("", "json", "console")
     )
@@ -321,6 +324,7 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         if item.name.startswith("limit_") and not _is_rate(getattr(config, item.name)):
             yield item.name, "must be one rate such as 10 per 15 minutes"
     yield from _unsafe_mail(config)
+    yield from _unsafe_crash(config)
     if config.production:
         yield from _unsafe_in_production(config)
 
@@ -365,6 +369,19 @@ def _is_mail_server(url: str) -> bool:
         and not parts.fragment
         and unquote(parts.netloc).isascii()
     )
+
+
+def _unsafe_crash(config: Config) -> Iterator[tuple[str, str]]:
+    # The shop imports the settings when it is loaded, so they look at it only here.
+    from shop.crashes import parse
+
+    if config.crash_at and config.env != "testing":
+        yield "crash_at", "is only for SHOP_ENV=testing"
+    elif config.crash_at:
+        try:
+            parse(config.crash_at)
+        except ValueError:
+            yield "crash_at", "must be name or name:n with a name from `flask shop crash-points`"
 
 
 def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:

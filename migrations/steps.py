@@ -6,11 +6,17 @@ behind and no record of them. Each step here therefore does only what is not don
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
+
+from shop.crashes import crash_point
+
+P = ParamSpec("P")
 
 big_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 instant = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
@@ -27,11 +33,24 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def step(work: Callable[P, None]) -> Callable[P, None]:
+    """A step that may be the last one before a kill."""
+
+    @functools.wraps(work)
+    def done(*args: P.args, **kwargs: P.kwargs) -> None:
+        work(*args, **kwargs)
+        crash_point("in-migration")
+
+    return done
+
+
+@step
 def create_table(name: str, *parts: Any) -> None:
     """Create a table, constraints and all, unless it is there."""
     op.create_table(name, *parts, if_not_exists=True, **_OPTIONS)
 
 
+@step
 def create_index(name: str, table: str, columns: list[str], *, unique: bool = False) -> None:
     """Create an index unless it is there (MySQL has no IF NOT EXISTS for that)."""
     there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
@@ -39,12 +58,14 @@ def create_index(name: str, table: str, columns: list[str], *, unique: bool = Fa
         op.create_index(name, table, columns, unique=unique)
 
 
+@step
 def add_column(table: str, column: sa.Column[Any]) -> None:
     """Add a column unless it is there."""
     if column.name not in _columns(table):
         op.add_column(table, column)
 
 
+@step
 def add_reference(table: str, name: str, target: str) -> None:
     """Add a nullable column that refers to the ids of `target`, unless it is there."""
     key = f"fk_{table}_{name}"
@@ -61,6 +82,7 @@ def add_reference(table: str, name: str, target: str) -> None:
         op.create_foreign_key(key, table, target, [name], ["id"])
 
 
+@step
 def drop_reference(table: str, name: str, index: str) -> None:
     """Drop a column that refers to another table, and the index that begins with it."""
     key = f"fk_{table}_{name}"
@@ -74,12 +96,14 @@ def _foreign_keys(table: str) -> set[str | None]:
     return {key["name"] for key in sa.inspect(op.get_bind()).get_foreign_keys(table)}
 
 
+@step
 def drop_column(table: str, name: str) -> None:
     """Drop a column if it is there."""
     if name in _columns(table):
         op.drop_column(table, name)
 
 
+@step
 def drop_index(name: str, table: str) -> None:
     """Drop an index if it is there."""
     if name in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
@@ -90,11 +114,13 @@ def _columns(table: str) -> set[str]:
     return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
 
 
+@step
 def drop_table(name: str) -> None:
     """Drop a table if it is there."""
     op.drop_table(name, if_exists=True)
 
 
+@step
 def insert_once(table: str, key: str, row: dict[str, Any]) -> None:
     """Insert a row unless one with the same key is there."""
     target = sa.table(table, *(sa.column(name) for name in row))

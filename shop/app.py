@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
-from shop import broker, logs
+from shop import broker, crashes, logs
 from shop.audit.drain import Drain
 from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
@@ -98,6 +98,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     config = config or _config_or_exit()
     app = Flask("shop", static_folder=None)
     logs.configure(config.log_style)
+    crashes.arm(config.crash_at)
     _configure(app, config)
     engine, reader = _connect_database(app, config)
     app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))

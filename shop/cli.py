@@ -17,7 +17,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.engine import make_url
 
 import config as settings_module
-from shop import logs
+from shop import crashes, logs
 from shop.audit.events import Event
 from shop.db import db, reason
 from shop.jobs import queries as job_queries
@@ -102,6 +102,13 @@ def settings(into: Path | None) -> None:
     for name, kind, default, help in rows:
         table.add_row(name, kind, _shown(default), help)
     Console().print(table)
+
+
+@shop_commands.command("crash-points")
+def list_crash_points() -> None:
+    """List the points that SHOP_CRASH_AT can name, in SHOP_ENV=testing."""
+    for name, moment in crashes.POINTS.items():
+        click.echo(f"{name:24} {moment}")
 
 
 def settings_table() -> str:

@@ -37,6 +37,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from shop.crashes import crash_point
 from shop.errors import Unavailable
 from shop.retry import Backoff
 
@@ -375,6 +376,7 @@ def _begin(session: Session) -> None:
 
 
 def _commit(session: Session) -> None:
+    crash_point("before-commit")
     try:
         session.commit()
     except exc.DBAPIError as error:
@@ -383,6 +385,7 @@ def _commit(session: Session) -> None:
         if is_conflict(error):
             raise LostRace from error
         raise
+    crash_point("after-commit")
 
 
 @contextmanager

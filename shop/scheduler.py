@@ -23,6 +23,7 @@ from config import Config
 from shop import clock, logs, provenance
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
+from shop.crashes import crash_point
 from shop.db import db, is_away, reason, transactional
 from shop.errors import Refusal, Unavailable
 from shop.jobs import operations, queries
@@ -223,6 +224,7 @@ class Scheduler:
         @transactional
         def work_and_finish() -> None:
             job.work(db.session(), slot_time(run.slot))
+            crash_point("in-job")
             operations.finish(db.session(), run)
 
         try:

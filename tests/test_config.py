@@ -59,6 +59,7 @@ WRONG = {
     "SHOP_MAX_BODY_BYTES": "1e6",
     "SHOP_TRUSTED_PROXIES": "-1",
     "SHOP_EXPOSE": "canary",
+    "SHOP_CRASH_AT": "canary",
     "SHOP_LOG_FORMAT": "canary",
 }
 

@@ -22,6 +22,7 @@ from shop.audit.models import AuditSink
 from shop.audit.sequencer import BATCH, is_pending, stamp
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
 from shop.audit.wake import bell, wait_for_ring
+from shop.crashes import crash_point
 from shop.db import reason, writing
 from shop.leases import Lease
 from shop.retry import Backoff
@@ -100,6 +101,7 @@ class Publisher(threading.Thread):
         while self._leading:
             while len(window) < self._window and (event := next(unsent, None)) is not None:
                 self._sink.publish(event)
+                crash_point("after-publish")
                 window.sent(event.position)
                 self.on_published(event)
             if not len(window):
@@ -108,6 +110,7 @@ class Publisher(threading.Thread):
                 self._sink.acknowledged(0.0)
                 heard_at = time.monotonic()
             elif done := self._sink.acknowledged(self._patience(window)):
+                crash_point("after-acknowledgement")
                 window.acknowledge(done)
                 heard_at = time.monotonic()
             now = time.monotonic()
@@ -144,6 +147,7 @@ class Publisher(threading.Thread):
                 .where(AuditSink.name == self._sink.name, AuditSink.position < position)
                 .values(position=position, updated_at=clock.now())
             )
+        crash_point("after-cursor")
 
 
 class EventReader:
@@ -254,6 +258,7 @@ class Drain:
                 started = time.monotonic()
                 count = stamp(self._engine) if rung or is_pending(self._engine) else 0
                 if count:
+                    crash_point("after-stamp")
                     for publisher in publishers:
                         publisher.wake()
                     # Under load, entries are stamped in handfuls: a transaction each would take
