@@ -5,23 +5,54 @@ Whoever changes several variants does so in the order of their ids, before anyth
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
 from shop.audit.capture import AuditedWrites
 from shop.errors import Conflict, NotFound
-from shop.products import listings
+from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
+
+_VARIANT, _COUNT = bindparam("variant"), bindparam("count")
+_CHANGED = {"version": StockLevel.version + 1}
+_TAKE = (
+    update(StockLevel)
+    .where(StockLevel.variant_id == _VARIANT, StockLevel.on_hand >= _COUNT)
+    .values(on_hand=StockLevel.on_hand - _COUNT, **_CHANGED)
+)
+_PUT_BACK = (
+    update(StockLevel)
+    .where(StockLevel.variant_id == _VARIANT)
+    .values(on_hand=StockLevel.on_hand + _COUNT, **_CHANGED)
+)
+_MOVEMENT = insert(StockMovement)
 
 
 class OutOfStock(Conflict):
     """Less is there than is wanted."""
 
     slug = "out-of-stock"
+
+
+class SoldOut(Exception):
+    """One of several variants is not there as often as wanted; whoever asked says how it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a variant's stock has become by a change of `delta`."""
+
+    variant_id: int
+    product_id: int
+    delta: int
+    on_hand: int
+    version: int
 
 
 class StockChanged(Conflict):
@@ -76,6 +107,58 @@ def set_to(
         return _moved(session, writes, variant_id, on_hand - expected, reason=reason)
 
 
+def take(writes: AuditedWrites, counts: Mapping[int, int]) -> None:
+    """Take so many of each variant, all or none; `record` must follow in the same transaction.
+
+    Raises:
+        SoldOut: of one of them fewer are there. What was taken so far is rolled back with the rest.
+    """
+    for variant_id in sorted(counts):
+        values = {"variant": variant_id, "count": counts[variant_id]}
+        if cast("CursorResult[Any]", writes.connection.execute(_TAKE, values)).rowcount != 1:
+            raise SoldOut
+
+
+def put_back(
+    writes: AuditedWrites, counts: Mapping[int, int], reason: str, *, order_id: int
+) -> None:
+    """Put so many of each variant back that an order had taken."""
+    for variant_id in sorted(counts):
+        writes.connection.execute(_PUT_BACK, {"variant": variant_id, "count": counts[variant_id]})
+    rows = writes.connection.execute(queries.LEVELS, {"ids": sorted(counts)}).all()
+    changes = [
+        Change(row.variant_id, row.product_id, counts[row.variant_id], row.on_hand, row.version)
+        for row in rows
+    ]
+    record(writes, changes, reason, order_id=order_id)
+
+
+def record(
+    writes: AuditedWrites, changes: Iterable[Change], reason: str, *, order_id: int
+) -> None:
+    """Write the movements, audit entries and listings of changes that were made for an order."""
+    # By product: listings are locked in one order too.
+    changes = sorted(changes, key=lambda change: (change.product_id, change.variant_id))
+    moment, actor = clock.now(), provenance.actor.get()
+    movements = []
+    for change in changes:
+        before = change.on_hand - change.delta
+        now = {
+            "variant_id": change.variant_id, "on_hand": change.on_hand, "version": change.version,
+        }  # fmt: skip
+        writes.updated(StockLevel, {"on_hand": before}, now)
+        movements.append(
+            {
+                "variant_id": change.variant_id, "delta": change.delta, "on_hand": change.on_hand,
+                "reason": reason, "order_id": order_id, "actor": actor, "created_at": moment,
+            }
+        )  # fmt: skip
+    writes.connection.execute(_MOVEMENT, movements)
+    for change in changes:
+        before = change.on_hand - change.delta
+        listings.count_stocked(writes.connection, change.variant_id, before, change.on_hand)
+
+
 def level_of(session: Session, variant_id: int) -> StockLevel:
     """A variant's stock as it is now. Raises NotFound."""
     level = session.get(StockLevel, variant_id, populate_existing=True)
@@ -117,7 +200,7 @@ def _record(
     order_id: int | None = None,
 ) -> None:
     writes.connection.execute(
-        insert(StockMovement),
+        _MOVEMENT,
         {
             "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
             "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
