@@ -110,6 +110,12 @@ class Config:
         7_776_000, "Longest life of a session, however often it is refreshed.",
         low=60, high=31_536_000,
     )  # fmt: skip
+    idempotency_lease_seconds: int = setting(
+        30, "How long a request holds its Idempotency-Key when its worker dies.", low=1, high=3600
+    )
+    idempotency_kept_seconds: int = setting(
+        86_400, "How long an answer is kept under an Idempotency-Key.", low=1, high=31_536_000
+    )
     password_hashes: int = setting(
         1, "Passwords that a worker hashes at once (19 MiB and a processor each).", low=1, high=64
     )
@@ -156,9 +162,7 @@ class Config:
         (), "What else is served, by commas. Empty: docs, but nothing in production.",
         words=("docs", "metrics"),
     )  # fmt: skip
-    crash_at: str = setting(
-        "", "Crash point to die at, as `name[:n]` for its n-th pass; in testing only."
-    )
+    crash_at: str = setting("", "Crash point to die at: `name[:n]`, its n-th pass; testing only.")
     log_format: str = setting(
         "", "`json` or `console`. Empty: json in production only.", words=("", "json", "console")
     )
@@ -324,7 +328,10 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         if item.name.startswith("limit_") and not _is_rate(getattr(config, item.name)):
             yield item.name, "must be one rate such as 10 per 15 minutes"
     yield from _unsafe_mail(config)
-    yield from _unsafe_crash(config)
+    # The shop imports the settings when it is loaded, so they look at it only here.
+    from shop.crashes import unsafe
+
+    yield from unsafe(config.crash_at, config.env)
     if config.production:
         yield from _unsafe_in_production(config)
 
@@ -369,19 +376,6 @@ def _is_mail_server(url: str) -> bool:
         and not parts.fragment
         and unquote(parts.netloc).isascii()
     )
-
-
-def _unsafe_crash(config: Config) -> Iterator[tuple[str, str]]:
-    # The shop imports the settings when it is loaded, so they look at it only here.
-    from shop.crashes import parse
-
-    if config.crash_at and config.env != "testing":
-        yield "crash_at", "is only for SHOP_ENV=testing"
-    elif config.crash_at:
-        try:
-            parse(config.crash_at)
-        except ValueError:
-            yield "crash_at", "must be name or name:n with a name from `flask shop crash-points`"
 
 
 def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
 from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
+from shop.idempotency.keys import Keys
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
 from shop.limits import throttle
 from shop.limits.remote import storage_for
@@ -43,7 +44,7 @@ from shop.users.views.addresses import address_book
 from shop.users.views.auth import auth
 from shop.users.views.me import me
 from shop.users.views.people import people
-from shop.web import callers, docs, health, problems, requests
+from shop.web import callers, docs, health, idempotency, problems, requests
 from shop.web.answers import use_orjson
 from shop.web.api import Api
 
@@ -107,6 +108,8 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     requests.register(app)
     problems.register(app)
     callers.register(app, Registry(engine, Mark(config.var, engine)))
+    keys = Keys(config.idempotency_lease_seconds, config.idempotency_kept_seconds)
+    idempotency.register(app, keys)
     _prepare_accounts(app, config)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
@@ -237,12 +240,14 @@ def _allow_browsers(app: Flask, config: Config) -> None:
             allow_headers=[
                 "Authorization",
                 "Content-Type",
+                "Idempotency-Key",
                 "If-Match",
                 "If-None-Match",
                 "X-Request-ID",
             ],
             expose_headers=[
                 "ETag",
+                "Idempotency-Replayed",
                 "Link",
                 "Location",
                 "RateLimit",

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import signal
+from collections.abc import Iterator
 
 #: Every point, and the moment that it is passed. A new one is a line here and a call there.
 POINTS: dict[str, str] = {
@@ -42,6 +43,17 @@ def parse(setting: str) -> tuple[str, int]:
     if found is None or found[1] not in POINTS:
         raise ValueError("no crash point is called so")
     return found[1], int(found[2] or 1)
+
+
+def unsafe(crash_at: str, env: str) -> Iterator[tuple[str, str]]:
+    """Name of the setting and what is wrong with it in this SHOP_ENV, if anything."""
+    if crash_at and env != "testing":
+        yield "crash_at", "is only for SHOP_ENV=testing"
+    elif crash_at:
+        try:
+            parse(crash_at)
+        except ValueError:
+            yield "crash_at", "must be name or name:n with a name from `flask shop crash-points`"
 
 
 def arm(setting: str) -> None:

@@ -22,6 +22,8 @@ class Refusal(Exception):
     """The shop understood the request and declines it; `detail` says why and what to do."""
 
     slug: ClassVar[str] = "internal"
+    #: After how many seconds it makes sense to try the same again, if it does.
+    retry_after: int | None = None
 
     def __init__(
         self,
@@ -93,13 +95,14 @@ class Unavailable(Refusal):
     """Something the shop needs is away; try again after `retry_after` seconds."""
 
     slug = "unavailable"
-    retry_after: ClassVar[int] = 2
+    retry_after = 2
 
 
 class RateLimited(Refusal):
     """It was tried too often; it may be tried again after `retry_after` seconds."""
 
     slug = "rate-limited"
+    retry_after: int
 
     def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)

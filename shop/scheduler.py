@@ -26,6 +26,7 @@ from shop.audit.drain import Drain
 from shop.crashes import crash_point
 from shop.db import db, is_away, reason, transactional
 from shop.errors import Refusal, Unavailable
+from shop.idempotency.jobs import forget_keys
 from shop.jobs import operations, queries
 from shop.jobs.models import JobRun
 from shop.jobs.operations import Claim
@@ -76,6 +77,7 @@ def _forget(session: Session, slot: datetime) -> None:
     forget_sessions(session, slot)
     forget_mail(session, slot)
     forget_counters(session, slot)
+    forget_keys(session, slot)
 
 
 class Scheduler:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from migrations.steps import big_id, create_index, create_table, drop_table, instant
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 
 _MONEY = (
     "subtotal", "discount_total", "shipping_total", "tax_total", "total", "paid_total",

@@ -31,6 +31,7 @@ from shop.users.models import User
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, SIGNED_IN, current_caller
+from shop.web.idempotency import keep_answer
 from shop.web.pagination import decode_cursor, page
 
 reviews = Blueprint("reviews", __name__, description="What customers think of products")
@@ -88,6 +89,7 @@ def _shown(
 @reviews.body(ReviewIn)
 @reviews.response(201, ReviewOut, headers=ETAG | LOCATION)
 @reviews.refuses(404, 409)
+@reviews.idempotent()
 @transactional
 def write_review(data: dict[str, Any], id: int) -> Response:
     """Review a product: once, changed with PATCH. Others see it when it is approved."""
@@ -96,7 +98,7 @@ def write_review(data: dict[str, Any], id: int) -> Response:
         raise NotFound("This account was closed.")
     review = operations.write_review(db.session(), id, user.id, user.name, data)
     location = url_for("reviews.get_review", id=review.id)
-    return answer(review_out(review), 201, version=review.version, location=location)
+    return keep_answer(answer(review_out(review), 201, version=review.version, location=location))
 
 
 @reviews.get("/reviews/<id:id>")
@@ -229,10 +231,11 @@ def take_vote_back(id: int) -> Response:
 @reviews.body(ReportIn)
 @reviews.response(202)
 @reviews.refuses(404)
+@reviews.idempotent()
 @transactional
 def report_review(data: dict[str, Any], id: int) -> Response:
     """Tell staff that a review should not be there."""
     caller = current_caller()
     assert caller.id is not None
     operations.report(db.session(), _seen_for_change(id), caller.id, data["reason"])
-    return answer({}, 202)
+    return keep_answer(answer({}, 202))

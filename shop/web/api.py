@@ -18,6 +18,7 @@ from shop.errors import NotFound
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
+from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, once
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import NO_ID, IdConverter, document_id
 
@@ -29,6 +30,11 @@ LINK = {
         "schema": {"type": "string"},
     }
 }
+_ABOUT_KEYS = (
+    "A value that no other request has, such as a random UUID. Send the same one when you send the"
+    " request again: it has its effect once. After a success you get the same answer for 24 hours,"
+    f" with the header `{REPLAYED}: true`."
+)
 LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
 
 
@@ -167,10 +173,30 @@ class Blueprint(flask_smorest.Blueprint):
         )
         return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
 
+    def idempotent(
+        self, *, required: bool = False, guest: Callable[[], str | None] | None = None
+    ) -> Callable[[View], View]:
+        """Let requests name themselves by `Idempotency-Key`; put it right above the transaction.
+
+        `guest` says who calls when nobody is signed in; see `shop.web.idempotency`.
+        """
+        schema = {"pattern": PATTERN, "minLength": 1, "maxLength": LONGEST_KEY}
+
+        def decorate(view: View) -> View:
+            described = _takes_header(
+                once(view, required=required, guest=guest), HEADER, _ABOUT_KEYS,
+                required=required, example="0f8fad5b-d9cb-469f-a165-70867728950e", **schema,
+            )  # fmt: skip
+            return self.refuses(400, 409, 422)(described)
+
+        return decorate
+
     def versioned(self, view: View) -> View:
         """Document that the operation wants `If-Match`."""
         about = 'The `ETag` of what you read, or a bare `"<version>"`, or `*`.'
-        return self.refuses(412, 428)(_takes_header(view, "If-Match", about, required=True))
+        return self.refuses(412, 428)(
+            _takes_header(view, "If-Match", about, required=True, pattern=r"\S")
+        )
 
 
 def _access(roles: tuple[str, ...], scope: str | None) -> dict[str, Any]:
@@ -191,16 +217,19 @@ def _refusals(roles: tuple[str, ...]) -> list[int]:
     return [400, 401, 500, 503] + ([] if ANONYMOUS in roles else [403])
 
 
-def _takes_header(view: View, name: str, about: str, *, required: bool = False) -> View:
+def _takes_header(
+    view: View, name: str, about: str, *, required: bool = False, example: str = "*", **schema: Any
+) -> View:
     @functools.wraps(view)
     def described(*args: Any, **kwargs: Any) -> Any:
         return view(*args, **kwargs)
 
     # `doc(parameters=...)` would replace the parameters that are documented already.
     known = deepcopy(getattr(view, "_apidoc", {}))
-    schema = {"type": "string"} | ({"pattern": r"\S"} if required else {})
-    header = {"in": "header", "name": name, "description": about, "schema": schema, "example": "*"}
-    arguments = known.setdefault("arguments", {})
-    arguments.setdefault("parameters", []).append(header | {"required": required})
+    header = {
+        "in": "header", "name": name, "description": about,
+        "schema": {"type": "string"} | schema, "example": example, "required": required,
+    }  # fmt: skip
+    known.setdefault("arguments", {}).setdefault("parameters", []).append(header)
     vars(described)["_apidoc"] = known
     return cast(View, described)

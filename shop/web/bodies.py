@@ -15,6 +15,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from shop.errors import Fault, Invalid, Malformed
 
+#: Where the WSGI environment remembers what the body says.
+_VALUE = "shop.body"
+
 
 class _DuplicateKey(ValueError):
     pass
@@ -61,9 +64,15 @@ def _json_object(req: Request) -> Any:
     if charset not in ("utf-8", "utf8"):
         raise UnsupportedMediaType("JSON is UTF-8.")
     value = read_json(_read(req))
+    req.environ[_VALUE] = value
     if not isinstance(value, dict):
         raise Invalid("The body must be a JSON object.", faults=(Fault("", "Not an object."),))
     return value
+
+
+def body_value() -> Any:
+    """The JSON value of the body that was read for this request; None when none was."""
+    return request.environ.get(_VALUE)
 
 
 def _query(req: Request) -> Any:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from shop import logs, provenance
 from shop.db import is_away
-from shop.errors import BadToken, Fault, RateLimited, Refusal, Unavailable
+from shop.errors import BadToken, Fault, Refusal, Unavailable
 
 log = logs.get(__name__)
 
@@ -23,6 +23,8 @@ CONTENT_TYPE = "application/problem+json"
 PROBLEMS: dict[str, tuple[int, str, str]] = {
     "malformed": (400, "The request cannot be read",
         "The message is not what it claims to be: not JSON, not UTF-8, or a broken header."),
+    "idempotency-key-required": (400, "Give the request a key",
+        "Send `Idempotency-Key` with a new random value, and the same one when you send it again."),
     "unauthenticated": (401, "Sign in first",
         "Send an access token: `Authorization: Bearer ...`, from `POST /api/v1/auth/login`."),
     "forbidden": (403, "Your role may not do this",
@@ -39,6 +41,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "`total` and `items` say what it is now. Show it to the buyer and order again."),
     "invalid-transition": (409, "The order is not in a state for this",
         "Read the order: `next_actions` lists what can be done with it."),
+    "idempotency-in-progress": (409, "A request with this key is being worked on",
+        "Send the same request again after `Retry-After`: then you get its answer, or it runs."),
     "version-conflict": (412, "Somebody changed it meanwhile",
         "The version in `If-Match` is not the present one. Read again, apply your change, retry."),
     "too-large": (413, "The request is too large",
@@ -47,6 +51,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "The body must be `Content-Type: application/json`, without a content encoding."),
     "validation": (422, "Some values are not allowed",
         "`errors` lists each one with a JSON pointer into your body, or the parameter's name."),
+    "idempotency-mismatch": (422, "This key belongs to another request",
+        "An `Idempotency-Key` is for one request and its repetitions. Take a new one."),
     "version-required": (428, "Say which version you mean to change",
         "Send the `ETag` of what you read as `If-Match`, so that no edit is overwritten."),
     "rate-limited": (429, "It was tried too often",
@@ -98,7 +104,7 @@ def register(app: Flask) -> None:
 
 def _on_refusal(refusal: Refusal) -> Response:
     headers = {}
-    if isinstance(refusal, Unavailable | RateLimited):
+    if refusal.retry_after is not None:
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.slug == "unauthenticated":
         error = ', error="invalid_token"' if isinstance(refusal, BadToken) else ""

@@ -23,6 +23,7 @@ from shop.products.schemas import (
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE
+from shop.web.idempotency import keep_answer
 
 categories = Blueprint("categories", __name__, description="The tree of categories")
 
@@ -60,12 +61,15 @@ def _counts(found: Sequence[Category]) -> Counter[int]:
 @categories.body(CategoryIn)
 @categories.response(201, CategoryOut, headers=ETAG | LOCATION)
 @categories.refuses(409)
+@categories.idempotent()
 @transactional
 def create_category(data: dict[str, Any]) -> Response:
     """Create a category, at the top or below another one (ten levels at most)."""
     category = tree.create_category(db.session(), data)
     location = url_for("categories.get_category", id=category.id)
-    return answer(category_out(category, 0), 201, version=category.version, location=location)
+    return keep_answer(
+        answer(category_out(category, 0), 201, version=category.version, location=location)
+    )
 
 
 @categories.get("/categories/<id:id>")

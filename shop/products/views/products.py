@@ -29,6 +29,7 @@ from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
 from shop.web.fields import LARGEST_ID, id_or_text
+from shop.web.idempotency import keep_answer
 from shop.web.pagination import Key, decode_cursor, page
 
 products = Blueprint("products", __name__, description="The catalogue")
@@ -120,6 +121,7 @@ def _with_variants(rows: Sequence[Any]) -> list[dict[str, Any]]:
 @products.body(ProductIn)
 @products.response(201, ProductOut, headers=ETAG | LOCATION)
 @products.refuses(409)
+@products.idempotent()
 @transactional
 def create_product(data: dict[str, Any]) -> Response:
     """Create a product with its variants and their stock."""
@@ -127,7 +129,7 @@ def create_product(data: dict[str, Any]) -> Response:
     category = _category(created.product["category_id"])
     body = stored_product_out(created.product, created.variants, category)
     location = url_for("products.get_product", id=body["id"])
-    return answer(body, 201, version=body["version"], location=location)
+    return keep_answer(answer(body, 201, version=body["version"], location=location))
 
 
 @products.get("/products/<id>")

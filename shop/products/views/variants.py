@@ -25,6 +25,7 @@ from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES
 from shop.web.fields import LARGEST_ID
+from shop.web.idempotency import keep_answer
 from shop.web.pagination import PageQuery, decode_cursor, page
 
 variants = Blueprint("variants", __name__, description="Variants and their stock")
@@ -37,6 +38,7 @@ _SCOPE = "stock-movements:newest"
 @variants.body(VariantIn)
 @variants.response(201, VariantOut, headers=ETAG | LOCATION)
 @variants.refuses(404, 409)
+@variants.idempotent()
 @transactional
 def add_variant(data: dict[str, Any], id: int) -> Response:
     """Add a variant with its stock to a product."""
@@ -44,7 +46,7 @@ def add_variant(data: dict[str, Any], id: int) -> Response:
     variant = operations.add_variant(db.session(), product, data)
     location = url_for("products.get_product", id=id)
     shown = stored_variant_out(variant)
-    return answer(shown, 201, version=variant["version"], location=location)
+    return keep_answer(answer(shown, 201, version=variant["version"], location=location))
 
 
 @variants.patch("/variants/<id:id>")
@@ -101,6 +103,7 @@ def get_stock(id: int) -> Response:
 @variants.body(StockChange)
 @variants.response(200, StockOut, headers=ETAG)
 @variants.refuses(404, 409)
+@variants.idempotent()
 @transactional
 def change_stock(change: dict[str, Any], id: int) -> Response:
     """Put to the stock or take from it (`delta`), or set it to what was counted.
@@ -115,7 +118,7 @@ def change_stock(change: dict[str, Any], id: int) -> Response:
     else:
         counted, expected = change["set"], change["expected"]
         level = stock.set_to(db.session(), id, counted, expected, change["reason"])
-    return answer(stock_out(level, variant), version=level.version)
+    return keep_answer(answer(stock_out(level, variant), version=level.version))
 
 
 @variants.get("/variants/<id:id>/stock/movements")

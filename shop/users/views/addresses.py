@@ -13,6 +13,7 @@ from shop.users.views.me import lock_me, my_id
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LOCATION, Blueprint
 from shop.web.callers import SIGNED_IN
+from shop.web.idempotency import keep_answer
 
 address_book = Blueprint("addresses", __name__, description="Address books")
 
@@ -32,12 +33,15 @@ def list_my_addresses() -> Response:
 @address_book.body(AddressIn)
 @address_book.response(201, AddressOut, headers=ETAG | LOCATION)
 @address_book.refuses(404, 409)
+@address_book.idempotent()
 @transactional
 def add_my_address(data: dict[str, Any]) -> Response:
     """Add an address. The first one becomes the default for shipping and billing."""
     address = addresses.add_address(db.session(), lock_me().id, data)
     location = url_for("addresses.get_my_address", id=address.id)
-    return answer(address_out(address), 201, version=address.version, location=location)
+    return keep_answer(
+        answer(address_out(address), 201, version=address.version, location=location)
+    )
 
 
 @address_book.get("/users/me/addresses/<id:id>")

@@ -1,0 +1,1 @@
+"""Requests that may be sent twice and have one effect: the keys that clients give them."""

@@ -1,0 +1,69 @@
+"""The keys as requests use them: each step a transaction of its own, but for keeping the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shop.crashes import crash_point
+from shop.db import ATTEMPTS, db, read, transactional
+from shop.idempotency import operations, queries
+from shop.idempotency.operations import Claim, KeyInProgress, KeyMismatch, KeyName
+from shop.web.idempotency import Kept
+
+_BUSY = "A request with this Idempotency-Key is being worked on. Send it again in a moment."
+
+
+class Keys:
+    """Claims keys for `lease_seconds`, and keeps answers under them for `kept_seconds`."""
+
+    def __init__(self, lease_seconds: int, kept_seconds: int) -> None:
+        self._lease_seconds = lease_seconds
+        self._kept_seconds = kept_seconds
+
+    def claim(self, caller: str, operation: str, key: str, fingerprint: str) -> Claim | Kept:
+        """Claim a key for a request, or answer what is kept under it.
+
+        Raises:
+            KeyMismatch: it was given to another request.
+            KeyInProgress: a request with it is being worked on.
+        """
+        name = KeyName(caller, operation, key)
+        for _ in range(ATTEMPTS):
+            # Asked without a lock first: those who send a request again must not wait for the
+            # transaction that is working on it.
+            rows = read(queries.FOUND, caller=caller, operation=operation, key=key)
+            if rows and not rows[0].over:
+                return _kept(rows[0], fingerprint)
+            expired = Claim(rows[0].id, rows[0].claim) if rows else None
+            claim = self._take(name, expired, fingerprint)
+            if claim is not None:
+                crash_point("idempotency-claimed")
+                return claim
+        raise KeyInProgress(_BUSY)
+
+    @transactional
+    def _take(self, name: KeyName, expired: Claim | None, fingerprint: str) -> Claim | None:
+        if expired is None:
+            return operations.claim_new(db.session(), name, fingerprint, self._lease_seconds)
+        return operations.claim_expired(db.session(), expired, fingerprint, self._lease_seconds)
+
+    def keep(self, claim: Claim, answer: Kept) -> None:
+        """Keep an answer in the transaction that runs. Raises KeyInProgress."""
+        crash_point("before-answer-kept")
+        operations.keep(
+            db.session(), claim, status=answer.status, headers=answer.headers, body=answer.body,
+            kept_seconds=self._kept_seconds,
+        )  # fmt: skip
+
+    @transactional
+    def free(self, claim: Claim) -> None:
+        """Let a claimed key be used again."""
+        operations.free(db.session(), claim)
+
+
+def _kept(row: Any, fingerprint: str) -> Kept:
+    if row.fingerprint != fingerprint:
+        raise KeyMismatch("This Idempotency-Key was given to another request: take a new one.")
+    if row.status is None:
+        raise KeyInProgress(_BUSY)
+    return Kept(row.status, row.headers, row.body)
