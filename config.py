@@ -151,6 +151,21 @@ class Config:
     public_url: str = setting(
         "", "Address of the shop front that links in mail lead to. Empty: mail has codes only."
     )
+    unpaid_order_minutes: int = setting(
+        60, "How long an order waits for its payment; then it is cancelled.", low=1, high=525_600
+    )
+    manual_payment_days: int = setting(
+        7, "How long an order waits for a payment by hand that was announced.", low=1, high=365
+    )
+    payment_providers: tuple[str, ...] = setting(
+        (), "Who takes payments, by commas, the usual one first. Empty: test and manual, in "
+        "production manual alone.",
+        words=("test", "manual"),
+    )  # fmt: skip
+    payment_test_secret: str = setting(
+        "", "Signs messages of the test provider; 32 bytes or more. Empty: one in the data folder.",
+        secret=True,
+    )  # fmt: skip
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."
@@ -222,16 +237,28 @@ class Config:
         """`json` or `console`."""
         return self.log_format or ("json" if self.production else "console")
 
+    @property
+    def active_payment_providers(self) -> tuple[str, ...]:
+        """Names of the payment providers, the usual one first."""
+        return self.payment_providers or (("manual",) if self.production else ("test", "manual"))
+
     def signing_key(self) -> str:
         """The secret key; outside production one is made and kept in the data folder."""
-        if self.secret_key:
-            return self.secret_key
-        kept = self.var / "secret_key"
+        return self.secret_key or self._kept_secret("secret_key")
+
+    def test_provider_secret(self) -> str:
+        """What signs messages of the test provider, if it is there."""
+        if "test" not in self.active_payment_providers:
+            return ""
+        return self.payment_test_secret or self._kept_secret("payment_test_secret")
+
+    def _kept_secret(self, name: str) -> str:
+        kept = self.var / name
         if not kept.exists():
             self.var.mkdir(parents=True, exist_ok=True)
             # Written aside and linked into place: of several processes that start at once all
             # read the same whole key.
-            draft = kept.with_name(f"secret_key.{secrets.token_hex(4)}")
+            draft = kept.with_name(f"{name}.{secrets.token_hex(4)}")
             draft.touch(mode=0o600)
             draft.write_text(secrets.token_urlsafe(48))
             with contextlib.suppress(FileExistsError):
@@ -322,11 +349,10 @@ def _unsafe(config: Config) -> Iterator[tuple[str, str]]:
         yield "currency", "must be an ISO 4217 code such as EUR"
     if not config.mqtt_topic or set(config.mqtt_topic) & set("+#\0"):
         yield "mqtt_topic", "must not be empty and must not contain + or #"
-    if config.secret_key and len(config.secret_key.encode()) < _WEAKEST_KEY:
-        yield "secret_key", f"must have {_WEAKEST_KEY} bytes or more"
     for item in fields(config):
         if item.name.startswith("limit_") and not _is_rate(getattr(config, item.name)):
             yield item.name, "must be one rate such as 10 per 15 minutes"
+    yield from _unsafe_secrets(config)
     yield from _unsafe_mail(config)
     # The shop imports the settings when it is loaded, so they look at it only here.
     from shop.crashes import unsafe
@@ -351,6 +377,13 @@ def _is_rate(text: str) -> bool:
         return False
     # Nought would lock everybody out, where it is rather meant to let everybody in.
     return len(rates) == 1 and 0 < rates[0].amount < _MOST and rates[0].get_expiry() < _MOST
+
+
+def _unsafe_secrets(config: Config) -> Iterator[tuple[str, str]]:
+    for name in ("secret_key", "payment_test_secret"):
+        value = getattr(config, name)
+        if value and len(value.encode()) < _WEAKEST_KEY:
+            yield name, f"must have {_WEAKEST_KEY} bytes or more"
 
 
 def _unsafe_mail(config: Config) -> Iterator[tuple[str, str]]:
@@ -387,6 +420,8 @@ def _unsafe_in_production(config: Config) -> Iterator[tuple[str, str]]:
         yield "database_url", "is required in production"
     if "mqtt" in config.active_sinks and not config.mqtt_url:
         yield "mqtt_url", "is required in production while `mqtt` is among SHOP_SINKS"
+    if "test" in config.payment_providers:
+        yield "payment_providers", "must not have `test` in production: it moves no money"
     if "*" in config.cors_origins:
         yield "cors_origins", "must name its origins in production"
     if config.mail_url == _CONSOLE:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import flask_cors
 from flask import Flask
@@ -28,10 +29,14 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.orders.terms import Terms, providers_of
+from shop.orders.views.orders import orders
+from shop.orders.views.payments import payments
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
 from shop.reviews import personal as review_data
+from shop.reviews import verification as reviews_of_buyers
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
 from shop.turns import Turns
@@ -50,7 +55,8 @@ from shop.web.api import Api
 
 log = logs.get(__name__)
 
-BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, reviews)
+BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, orders, payments,
+              reviews)  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
@@ -102,7 +108,9 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     crashes.arm(config.crash_at)
     _configure(app, config)
     engine, reader = _connect_database(app, config)
-    app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))
+    terms = app.extensions["orders"] = _terms(config)
+    planned = (*jobs_of(config, terms.providers), *jobs)
+    app.extensions["shop"] = Shop(config, engine, reader, planned)
     bell.hang(config.var)
     use_orjson(app)
     requests.register(app)
@@ -220,6 +228,16 @@ def _prepare_accounts(app: Flask, config: Config) -> None:
     app.extensions["personal_data"] = PERSONAL_DATA
     if config.mail_server:
         transport.register(app, config.mail_server, config.mail_from)
+
+
+def _terms(config: Config) -> Terms:
+    providers = providers_of(
+        config.active_payment_providers,
+        test_secret=config.test_provider_secret(),
+        manual_days=config.manual_payment_days,
+    )
+    patience = timedelta(minutes=config.unpaid_order_minutes)
+    return Terms(config.currency, patience, providers, (reviews_of_buyers.verify,))
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:

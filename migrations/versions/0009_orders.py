@@ -18,8 +18,7 @@ _PAYMENT_STATUS = (
     "payment_status IN ('unpaid', 'pending', 'paid', 'failed', 'partially_refunded', 'refunded')"
 )
 _FULFILMENT_STATUS = (
-    "fulfilment_status IN"
-    " ('unfulfilled', 'partially_shipped', 'shipped', 'delivered', 'returned')"
+    "fulfilment_status IN ('unfulfilled', 'partially_shipped', 'shipped', 'delivered', 'returned')"
 )
 
 
@@ -136,16 +135,12 @@ def _create_items() -> None:
         sa.CheckConstraint("quantity > 0", name="ck_order_items_quantity"),
         sa.CheckConstraint("total = quantity * unit_price", name="ck_order_items_total"),
         _to_order("order_items"),
-        sa.ForeignKeyConstraint(
-            ["variant_id"], ["variants.id"], name="fk_order_items_variant_id"
-        ),
+        sa.ForeignKeyConstraint(["variant_id"], ["variants.id"], name="fk_order_items_variant_id"),
         _key("order_items"),
         sa.UniqueConstraint("order_id", "variant_id", name="uq_order_items_order_id_variant_id"),
     )
     create_index("ix_order_items_variant_id", "order_items", ["variant_id"])
-    create_index(
-        "ix_order_items_product_id_order_id", "order_items", ["product_id", "order_id"]
-    )
+    create_index("ix_order_items_product_id_order_id", "order_items", ["product_id", "order_id"])
 
 
 def _create_history() -> None:

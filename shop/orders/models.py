@@ -113,6 +113,12 @@ class Order(Audited, Base):
         """What was paid and neither given back nor about to be."""
         return self.paid_total - self.refunded_total - self.refunding_total
 
+    @property
+    def request_keys(self) -> set[str | None]:
+        """Of the requests that claimed its payments and refunds."""
+        keys = {payment.request_key for payment in self.payments}
+        return keys | {refund.request_key for refund in self.refunds}
+
     def note(self, action: str, before: str | None, after: str) -> None:
         """Write a line of the history."""
         line = OrderHistory(action=action, from_state=before, to_state=after)

@@ -11,11 +11,15 @@ from shop import clock
 from shop.errors import Conflict, Invalid, NotFound
 from shop.orders import operations, queries, refunding, states
 from shop.orders.models import Order, Payment, Refund
-from shop.orders.payments.base import FAILED, SUCCEEDED, News, Outcome
+from shop.orders.payments.base import FAILED, SUCCEEDED, News, Outcome, Providers
 
 
 class NoSuchProvider(Invalid):
     """The shop does not take payments so."""
+
+
+class NotByHand(Conflict):
+    """Nobody but the provider says how this payment ends."""
 
 
 class OtherAmount(Conflict):
@@ -94,7 +98,31 @@ def _receive(session: Session, order: Order, payment: Payment) -> list[Refund]:
     return [refunding.claim(session, order, payment, payment.amount, reason)]
 
 
-def hear(session: Session, provider: str, news: News) -> tuple[Order, list[Refund]]:
+def confirm(
+    session: Session, payment_id: int, providers: Providers
+) -> tuple[Order, Payment, list[Refund]]:
+    """The money of a payment by hand is there; see `record`.
+
+    Raises:
+        NotFound: there is no such payment.
+        NotByHand: its provider says by itself how it ends.
+        InvalidTransition: it has ended already.
+    """
+    found = session.get(Payment, payment_id)
+    if found is None:
+        raise NotFound(f"There is no payment {payment_id}.")
+    order = operations.find_for_change(session, found.order_id)
+    payment = next(payment for payment in order.payments if payment.id == payment_id)
+    provider = providers.get(payment.provider)
+    if provider is None or not provider.by_hand:
+        raise NotByHand(f"Payments by {payment.provider} are not confirmed by hand.")
+    if not payment.is_open:
+        raise states.InvalidTransition(f"The payment has {payment.status} already.")
+    outcome = Outcome(SUCCEEDED, f"{payment.reference}:{SUCCEEDED}")
+    return order, payment, record(session, order, payment, outcome)
+
+
+def hear(session: Session, provider: str, news: News) -> list[Refund]:
     """Record what a provider says of a payment or a refund of the shop; see `record`.
 
     Raises:
@@ -110,12 +138,12 @@ def hear(session: Session, provider: str, news: News) -> tuple[Order, list[Refun
     if news.subject == "payment":
         payment = next(p for p in order.payments if p.reference == news.reference)
         _check_news(payment.provider, payment, provider, news)
-        return order, record(session, order, payment, outcome)
+        return record(session, order, payment, outcome)
     found = next(r for r in order.refunds if r.reference == news.reference)
     payment = next(p for p in order.payments if p.id == found.payment_id)
     _check_news(payment.provider, found, provider, news)
     refunding.settle(session, order, found, outcome)
-    return order, []
+    return []
 
 
 def _check_news(owner: str, found: Payment | Refund, provider: str, news: News) -> None:

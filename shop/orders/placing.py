@@ -95,7 +95,9 @@ def place_order(session: Session, wish: Wish, *, currency: str, patience: timede
         offers = session.connection().execute(queries.OFFERS, {"ids": list(counts)}).all()
         lines = [_line(offer, counts[offer.id]) for offer in _in_order(offers, quantities)]
         _check_offers(wish, offers, currency, sum(line["total"] for line in lines))
-        placed = _insert(writes, wish, lines, found[0].email, currency, patience)
+        placed = _insert(
+            writes, wish, lines, email=found[0].email, currency=currency, patience=patience
+        )
         changes = [
             stock.Change(o.id, o.product_id, -counts[o.id], o.on_hand, o.version) for o in offers
         ]
@@ -180,6 +182,7 @@ def _insert(
     writes: AuditedWrites,
     wish: Wish,
     lines: list[dict[str, Any]],
+    *,
     email: str | None,
     currency: str,
     patience: timedelta,

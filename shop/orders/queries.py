@@ -121,7 +121,7 @@ def event(provider: str, event_id: str) -> Select[PaymentEvent]:
     )
 
 
-def waiting_refunds(before: datetime, after_id: int, limit: int) -> Select[Any]:
+def waiting_refunds(before: datetime, after_id: int, limit: int) -> Select[int, int]:
     """Ids of refunds, and of their orders, that were claimed before a moment and are not done."""
     return (
         select(Refund.id, Refund.order_id)

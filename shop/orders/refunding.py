@@ -38,7 +38,7 @@ def refund(
     if payment is None or wanted > order.refundable:
         most = min(max(left.values(), default=0), order.refundable)
         raise TooMuchRefunded(f"{most} {order.currency} at most can go back.")
-    return claim(session, order, payment, wanted, reason, request_key)
+    return claim(session, order, payment, wanted, reason, request_key=request_key)
 
 
 def refund_all(
@@ -48,7 +48,7 @@ def refund_all(
     found = []
     for payment in order.payments:
         if left := _left_of(order, payment):
-            found.append(claim(session, order, payment, left, reason, request_key))
+            found.append(claim(session, order, payment, left, reason, request_key=request_key))
             request_key = None
     return found
 
@@ -59,6 +59,7 @@ def claim(
     payment: Payment,
     amount: int,
     reason: str,
+    *,
     request_key: str | None = None,
 ) -> Refund:
     """Claim an amount of a payment that is left of it; nobody else can claim it then."""

@@ -19,7 +19,8 @@ from shop.errors import Conflict, NotFound
 from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
 
-_VARIANT, _COUNT = bindparam("variant"), bindparam("count")
+_VARIANT: Any = bindparam("variant")
+_COUNT: Any = bindparam("count")
 _CHANGED = {"version": StockLevel.version + 1}
 _TAKE = (
     update(StockLevel)
@@ -133,9 +134,7 @@ def put_back(
     record(writes, changes, reason, order_id=order_id)
 
 
-def record(
-    writes: AuditedWrites, changes: Iterable[Change], reason: str, *, order_id: int
-) -> None:
+def record(writes: AuditedWrites, changes: Iterable[Change], reason: str, *, order_id: int) -> None:
     """Write the movements, audit entries and listings of changes that were made for an order."""
     # By product: listings are locked in one order too.
     changes = sorted(changes, key=lambda change: (change.product_id, change.variant_id))

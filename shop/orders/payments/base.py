@@ -121,7 +121,7 @@ def check_signature(secret: str, signature: str, body: bytes, moment: datetime) 
         raise BadSignature("The signature is too old, or of the future.")
     expected = _digest(secret, times[0], body).encode()
     given = [value.strip().encode() for name, _, value in parts if name.strip() == "v1"]
-    if not any([hmac.compare_digest(expected, value) for value in given]):
+    if not any(hmac.compare_digest(expected, value) for value in given):
         raise BadSignature("The signature is not of this message.")
 
 
