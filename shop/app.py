@@ -29,6 +29,7 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.orders import personal as order_data
 from shop.orders.terms import Terms, providers_of
 from shop.orders.views.orders import orders
 from shop.orders.views.payments import payments
@@ -60,7 +61,7 @@ BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, or
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
-PERSONAL_DATA = (*personal.PARTS, review_data.PART)
+PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART)
 
 
 @dataclass(slots=True)
