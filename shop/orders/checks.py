@@ -19,7 +19,7 @@ _MOST = 100
 Check = Callable[[Session], list[dict[str, Any]]]
 
 
-def _found(session: Session, question: Select[Any]) -> list[dict[str, Any]]:
+def _found(session: Session, question: Select[*tuple[Any, ...]]) -> list[dict[str, Any]]:
     rows: Sequence[Row[Any]] = session.execute(question.limit(_MOST)).all()
     return [dict(row._mapping) for row in rows]
 

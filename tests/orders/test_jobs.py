@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
 from shop import clock
+from shop.db import writing
 from shop.orders.jobs import expire_unpaid, finish_refunds
 from shop.orders.models import Order, Refund
 from shop.orders.payments.base import ProviderAway
@@ -50,12 +51,19 @@ def let_time_pass(session: Session, *orders: dict[str, Any]) -> None:
     """Make these orders due a moment ago."""
     past = clock.now() - timedelta(seconds=1)
     change = update(Order.__table__).where(Order.id.in_([order["id"] for order in orders]))
-    session.connection().execute(change.values(expires_at=past))
-    session.commit()
+    session.rollback()
+    with writing(cast(Engine, session.get_bind())) as connection:
+        connection.execute(change.values(expires_at=past))
 
 
 def test_who_reserves_everything_and_does_not_pay_gives_it_back_once(
-    app: Flask, client: FlaskClient, staff: Headers, customer: Headers, session: Session, oak: Any
+    *,
+    app: Flask,
+    client: FlaskClient,
+    staff: Headers,
+    customer: Headers,
+    session: Session,
+    oak: Any,
 ) -> None:
     """BL-22."""
     orders = [placed(client, customer, (oak["sku"], 1)) for _ in range(5)]
@@ -78,7 +86,11 @@ def test_who_reserves_everything_and_does_not_pay_gives_it_back_once(
 
 
 def test_a_payment_that_comes_after_the_end_goes_back(
-    app: Flask, client: FlaskClient, customer: Headers, session: Session, oak: Any
+    app: Flask,
+    client: FlaskClient,
+    customer: Headers,
+    session: Session,
+    oak: Any,
 ) -> None:
     """BL-22: late payment honoured or given back, never both."""
     order = placed(client, customer, (oak["sku"], 1))
@@ -95,7 +107,11 @@ def test_a_payment_that_comes_after_the_end_goes_back(
 
 
 def test_paying_at_the_very_end_is_either_in_time_or_too_late(
-    app: Flask, client: FlaskClient, customer: Headers, session: Session, oak: Any
+    app: Flask,
+    client: FlaskClient,
+    customer: Headers,
+    session: Session,
+    oak: Any,
 ) -> None:
     """BL-22: pay at the very expiry."""
     ends = set()
@@ -122,7 +138,8 @@ def test_paying_at_the_very_end_is_either_in_time_or_too_late(
 
 
 def test_the_scheduler_ends_orders_and_sees_refunds_through(
-    app: Flask, client: FlaskClient, staff: Headers, customer: Headers, session: Session, oak: Any,
+    *, app: Flask, client: FlaskClient, staff: Headers, customer: Headers, session: Session,
+    oak: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     unpaid, paid = (placed(client, customer, (oak["sku"], 1)) for _ in range(2))

@@ -204,13 +204,14 @@ def test_only_a_genuine_message_is_believed(
 
 @pytest.mark.parametrize(
     "change",
-    [{"amount": {"amount": 1999, "currency": "EUR"}}, {"amount": {"amount": 2000, "currency": "USD"}},
+    [{"amount": {"amount": 1999, "currency": "EUR"}},
+     {"amount": {"amount": 2000, "currency": "USD"}},
      {"amount": {"amount": 2000.0, "currency": "EUR"}}, {"amount": {"amount": True}},
      {"reference": "pay_none"}, {"type": "refund.succeeded"}, {"type": "payment.nonsense"},
      {"id": ""}, {"id": 5}, {"amount": None}, {"type": None}, {"reference": ["x"]}],
 )  # fmt: skip
 def test_a_message_that_does_not_fit_has_no_effect(
-    app: Flask, client: FlaskClient, customer: Headers, order: Any, engine: Engine, change: Any
+    *, app: Flask, client: FlaskClient, customer: Headers, order: Any, engine: Engine, change: Any
 ) -> None:
     """BL-13: other amount, currency, order; a refund before there is one."""
     payment = pay(client, customer, order, token="tok_later").get_json()
@@ -336,11 +337,17 @@ def test_refunds_never_exceed_what_was_paid(
 
 @pytest.mark.parametrize(
     "amount",
-    [euros(0), euros(-1), euros(10**30) if False else euros(2**62), 5, "5", None,
+    [euros(0), euros(-1), euros(2**62), 5, "5", None,
      {"amount": 1.0, "currency": "EUR"}, {"amount": 1, "currency": "USD"}, {"amount": 1}],
 )  # fmt: skip
 def test_what_is_no_amount_is_not_refunded(
-    client: FlaskClient, staff: Headers, customer: Headers, order: Any, engine: Engine, amount: Any
+    *,
+    client: FlaskClient,
+    staff: Headers,
+    customer: Headers,
+    order: Any,
+    engine: Engine,
+    amount: Any,
 ) -> None:
     """BL-07: negative, zero."""
     pay(client, customer, order)
@@ -353,7 +360,7 @@ def test_what_is_no_amount_is_not_refunded(
 
 @pytest.mark.parametrize(("parts", "done"), [(1, 1), (2, 2)])
 def test_of_many_refunds_at_once_no_more_than_was_paid_goes_back(
-    app: Flask, client: FlaskClient, staff: Headers, customer: Headers, order: Any,
+    *, app: Flask, client: FlaskClient, staff: Headers, customer: Headers, order: Any,
     session: Session, parts: int, done: int,
 ) -> None:  # fmt: skip
     """CC-04: full ones, and halves."""
@@ -391,12 +398,12 @@ class AwayForNow:
 
 
 def test_a_refund_that_the_provider_did_not_hear_of_is_claimed_and_seen_through_later(
-    app: Flask, client: FlaskClient, staff: Headers, customer: Headers, order: Any,
+    *, app: Flask, client: FlaskClient, staff: Headers, customer: Headers, order: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     pay(client, customer, order)
     away = AwayForNow(terms_of(app).providers["test"])
-    monkeypatch.setitem(terms_of(app).providers, "test", away)  # type: ignore[arg-type]
+    monkeypatch.setitem(terms_of(app).providers, "test", away)
 
     answer = refund(client, staff, order)
 

@@ -148,7 +148,11 @@ def test_the_buyer_does_not_say_what_the_shop_decides(
 
 
 def test_another_price_than_expected_is_refused_with_the_new_one(
-    client: FlaskClient, staff: Headers, customer: Headers, session: Session, oak: Any
+    client: FlaskClient,
+    staff: Headers,
+    customer: Headers,
+    session: Session,
+    oak: Any,
 ) -> None:
     """BL-02."""
     expected = {"amount": 2 * 1990, "currency": "EUR"}
@@ -211,7 +215,13 @@ def test_what_is_no_list_of_items_is_refused(
 
 @pytest.mark.parametrize("status", ["draft", "archived", "deleted"])
 def test_what_is_not_for_sale_is_as_unknown_as_what_never_was(
-    client: FlaskClient, staff: Headers, customer: Headers, session: Session, oak: Any, status: str
+    *,
+    client: FlaskClient,
+    staff: Headers,
+    customer: Headers,
+    session: Session,
+    oak: Any,
+    status: str,
 ) -> None:
     """BL-12."""
     product, newest = f"/api/v1/products/{oak['product_id']}", {"If-Match": "*"}
@@ -265,7 +275,11 @@ def test_an_item_of_another_currency_is_not_mixed_in(
 
 
 def test_an_order_goes_to_an_entry_of_ones_own_address_book(
-    app: Flask, client: FlaskClient, customer: Headers, session: Session, oak: Any
+    app: Flask,
+    client: FlaskClient,
+    customer: Headers,
+    session: Session,
+    oak: Any,
 ) -> None:
     """AZ-04."""
     entry = client.post(f"{ME}/addresses", json=ADDRESS, headers=customer).get_json()["id"]

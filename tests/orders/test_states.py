@@ -29,7 +29,7 @@ from tests.orders.checks import (
 )
 from tests.web.checks import assert_problem
 
-ACTIONS = {
+ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "pay": ("payments", {}),
     "ship": ("ship", {}),
     "deliver": ("deliver", {}),
@@ -67,7 +67,6 @@ def test_every_action_in_every_state_does_what_the_table_says(
 ) -> None:
     """BL-06, BL-10: all states, also such as no order gets into, times all actions."""
     order = placed(client, staff, (oak["sku"], 1))
-    url_of = {"payments": {}, "refunds": {"reason": "broken"}, "ship": {}}
     for state in product(STATUSES, PAYMENT_STATUSES, FULFILMENT_STATUSES):
         names = ("status", "payment_status", "fulfilment_status")
         with engine.connect().execution_options(writes=True) as connection, connection.begin():
@@ -77,8 +76,8 @@ def test_every_action_in_every_state_does_what_the_table_says(
         assert read(client, staff, order)["next_actions"] == allowed, state
         before = rows(engine)
         for action in set(MOVES) - set(allowed):
-            path, _ = ACTIONS[action]
-            answer = act(client, staff, order, path, **url_of.get(path, {}))
+            path, body = ACTIONS[action]
+            answer = act(client, staff, order, path, **body)
             assert_problem(answer, "invalid-transition")
         assert rows(engine) == before, state
 
@@ -123,6 +122,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("way", "state"), WAYS)
 def test_actions_bring_an_order_where_they_should_and_nothing_else_is_possible(
+    *,
     client: FlaskClient,
     engine: Engine,
     staff: Headers,

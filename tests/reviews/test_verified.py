@@ -50,7 +50,13 @@ def test_a_review_after_the_delivery_is_verified(
 
 
 def test_a_review_before_the_delivery_becomes_verified_by_it(
-    app: Flask, client: FlaskClient, staff: Headers, customer: Headers, oak: Any, session: Session
+    *,
+    app: Flask,
+    client: FlaskClient,
+    staff: Headers,
+    customer: Headers,
+    oak: Any,
+    session: Session,
 ) -> None:
     """BL-09: without purchase, before delivery."""
     order = on_its_way(client, staff, customer, oak)
