@@ -69,6 +69,10 @@ class RunningShop(Server):
         self._migrated = False
         self._token: str | None = None
 
+    def change(self, **settings: object) -> None:
+        """Use other settings from the next start on."""
+        self._settings |= {f"SHOP_{name.upper()}": str(value) for name, value in settings.items()}
+
     @property
     def url(self) -> str:
         """Where the shop answers."""
