@@ -55,6 +55,9 @@ _SQLITE_AWAY = frozenset(
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 )  # fmt: skip
 ATTEMPTS = 8
+#: After how long a transaction that lost is not run again: who waited for a lock in vain has waited
+#: long enough.
+PATIENCE_SECONDS = 4.0
 #: Name of the engine of `read`.
 READER = "reader"
 #: How long a pooled connection counts as alive after its last use.
@@ -314,7 +317,8 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
 
     Commits when it returns, rolls back on any exception, refuses to be nested, and runs the
     function again when the transaction lost against another (deadlock, lock time-out, changed
-    snapshot) or its connection broke before the commit, at most 8 times with jitter. A `with`
+    snapshot) or its connection broke before the commit, at most 8 times with jitter, and not after
+    `PATIENCE_SECONDS`. A `with`
     block could not be run again, so this is a decorator: put it on the innermost function of a
     door.
 
@@ -327,12 +331,14 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
         session = db.session()
         if session.info.get("transactional"):
             raise RuntimeError("transactions do not nest: call the operation, not the door")
-        backoff = Backoff(first=0.005, most=0.3)
+        backoff, started = Backoff(first=0.005, most=0.3), time.monotonic()
         for _ in range(ATTEMPTS):
             try:
                 with _transaction(session):
                     return work(*args, **kwargs)
             except LostRace:
+                if time.monotonic() - started > PATIENCE_SECONDS:
+                    break
                 time.sleep(backoff.delay())
         raise Unavailable("The database is too busy just now. Send the same request again.")
 

@@ -144,12 +144,10 @@ def test_refunds_at_once_never_exceed_what_was_paid(
             money = {"amount": 1000 // parts, "currency": "EUR"}
             body = {"amount": money, "reason": "broken"}
 
-            tries = crowd.all_at_once(
-                refunds, 16,
-                lambda _number, url=f"/orders/{order}/refunds", body=body: crowd.call(
-                    "POST", url, body
-                ),
-            )  # fmt: skip
+            def give_back(_number: int, order: int = order, body: Any = body) -> Any:
+                return crowd.call("POST", f"/orders/{order}/refunds", body)
+
+            tries = crowd.all_at_once(refunds, 16, give_back)
 
             assert statuses(tries) == {201: parts, 409: refunds - parts}
         crowd.verify()
