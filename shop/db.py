@@ -55,8 +55,7 @@ _SQLITE_AWAY = frozenset(
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 )  # fmt: skip
 ATTEMPTS = 8
-#: After how long a transaction that lost is not run again: who waited for a lock in vain has waited
-#: long enough.
+#: A transaction that lost later is not run again: it has waited for a lock in vain, long enough.
 PATIENCE_SECONDS = 4.0
 #: Name of the engine of `read`.
 READER = "reader"

@@ -3,11 +3,11 @@ one piece would hold SQLite's only write lock, and providers are called in betwe
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from shop import clock
-from shop.db import db, transactional
-from shop.orders import operations, queries, settling
+from shop.db import db
+from shop.orders import queries, settling
 from shop.orders.payments.base import Providers
 
 _BATCH = 100
@@ -23,18 +23,11 @@ def expire_unpaid() -> int:
     while expired < _MOST:
         moment = clock.now()
         found = db.session.scalars(queries.overdue(moment, _BATCH)).all()
-        ended = sum(_expire(order_id, moment) for order_id in found)
+        ended = sum(settling.expire(order_id, moment) for order_id in found)
         expired += ended
         if len(found) < _BATCH or not ended:
             break
     return expired
-
-
-@transactional
-def _expire(order_id: int, moment: datetime) -> bool:
-    return operations.expire(
-        db.session(), operations.find_for_change(db.session(), order_id), moment
-    )
 
 
 def finish_refunds(providers: Providers) -> int:

@@ -1,6 +1,11 @@
-"""Seeing refunds through: asks the provider with no transaction open, then records its answer."""
+"""Seeing things through without anybody asking: the doors that jobs and views have in common.
+
+A provider is asked with no transaction open, then its answer is recorded.
+"""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from shop import logs
 from shop.crashes import crash_point
@@ -29,6 +34,13 @@ def carry_out(providers: Providers, order_id: int, refund_id: int) -> bool:
     crash_point("refund-answered")
     _record(order_id, refund_id, outcome)
     return True
+
+
+@transactional
+def expire(order_id: int, moment: datetime) -> bool:
+    """Cancel an order that was not paid in time; False when it was, or somebody was quicker."""
+    order = operations.find_for_change(db.session(), order_id)
+    return operations.expire(db.session(), order, moment)
 
 
 @transactional
