@@ -131,6 +131,23 @@ def waiting_refunds(before: datetime, after_id: int, limit: int) -> Select[int, 
     )
 
 
+def some_customers(limit: int) -> Select[int, str]:
+    """Ids and names of customers."""
+    return select(User.id, User.name).where(User.role == "customer").order_by(User.id).limit(limit)
+
+
+def some_stocked(limit: int) -> Select[str, int]:
+    """SKUs that are for sale, and how many are there."""
+    return (
+        select(Variant.sku, StockLevel.on_hand)
+        .join(StockLevel, StockLevel.variant_id == Variant.id)
+        .join(Product, Product.id == Variant.product_id)
+        .where(Product.status == "active", StockLevel.on_hand > 0, Variant.price_amount > 0)
+        .order_by(Variant.id)
+        .limit(limit)
+    )
+
+
 def has_delivered(user_id: int, product_id: int) -> Select[int]:
     """A row when an order of a user with a product was delivered."""
     return (
