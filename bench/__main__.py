@@ -19,8 +19,10 @@ from bench import drain, duel, lag, memory, report, sign_in, stage
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
-SECTIONS = ("list", "item", "create", "lag", "drain", "sign-in", "memory")
-_KINDS = SECTIONS[:3]
+SECTIONS = (
+    "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory",
+)  # fmt: skip
+_KINDS = SECTIONS[:5]
 _RATE = 200.0
 
 
