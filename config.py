@@ -148,7 +148,16 @@ class Config:
         "", "Signs messages of the test provider; 32 bytes or more. Empty: one in the data folder.",
         secret=True,
     )  # fmt: skip
+    public_cache_seconds: int = setting(
+        10, "How long caches may keep what everybody sees; 0: ask each time.", low=0, high=86_400
+    )
     max_body_bytes: int = setting(2**20, "Largest request body.", low=1024, high=2**30)
+    max_import_bytes: int = setting(
+        2**28, "Largest file of products that is imported.", low=1024, high=2**40
+    )
+    keep_transfers_days: int = setting(
+        30, "How long imports and exports are kept, with their files.", low=1, high=3650
+    )
     cors_origins: tuple[str, ...] = setting(
         (), "Origins of browsers that may call the API, by commas. Empty: none."
     )

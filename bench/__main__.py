@@ -15,13 +15,15 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import drain, duel, lag, memory, report, sign_in, stage
+from bench import catalogue, drain, duel, lag, memory, report, sign_in, stage
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
 SECTIONS = (
     "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory",
 )  # fmt: skip
+#: Takes longer to prepare than all others together, so it is measured only when asked for.
+EXTRA = ("catalogue",)
 _KINDS = SECTIONS[:5]
 _RATE = 200.0
 
@@ -37,11 +39,17 @@ class Bench:
         self.seconds = 1.5 if quick else 4.0
         self.drain_seconds = 1.5 if quick else 4.0
         self.lag_seconds = 5.0 if quick else 20.0
+        self.large = 5000 if quick else 100_000
+        self.asked = 30 if quick else 200
         self.errors: list[str] = []
         self.memories: list[memory.Memory] = []
 
     def run(self, folder: Path) -> None:
         """All sections, each printed when it is done."""
+        if "catalogue" in self.sections:
+            self._measure_catalogue(folder / "catalogue")
+        if not set(self.sections) - set(EXTRA):
+            return
         database, broker = stage.make_database(folder)
         with database, broker:
             shop = stage.Shop(folder / "var", database.create_database(stage.DATABASE), broker.url)
@@ -91,6 +99,24 @@ class Bench:
                 self._print("Sign-ins, MariaDB", report.of_sign_ins(rush))
             if "memory" in self.sections:
                 self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
+
+    def _measure_catalogue(self, folder: Path) -> None:
+        """On both engines, without a broker: nothing is written meanwhile."""
+        server = MariaDB(folder / "database", **stage.MARIADB_OPTIONS | stage.LARGE_OPTIONS)
+        file = folder / "sqlite" / "shop.db"
+        with server as database:
+            urls = {
+                "MariaDB": database.create_database(stage.DATABASE),
+                "SQLite": f"sqlite:///{file}",
+            }
+            for engine, url in urls.items():
+                _say(f"{self.large} products on {engine}")
+                shop = stage.Shop(folder / engine.lower(), url, settings={"SHOP_SINKS": "none"})
+                shop.fill(self.large)
+                with shop.server() as ours:
+                    found = catalogue.measure(ours.port, self.asked)
+                title = f"Lists of {self.large} products, {engine}, one request at a time"
+                self._print(title, report.of_catalogue(found))
 
     def _duel(self, ports: tuple[int, int], database: MariaDB) -> None:
         duels = []
@@ -146,10 +172,11 @@ def _say(text: str) -> None:
 def _arguments() -> tuple[tuple[str, ...], bool]:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short rounds: does it work at all?")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="some of: %(default)s")
+    every = ",".join((*SECTIONS, *EXTRA))
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of: {every}")
     given = parser.parse_args()
     sections = tuple(given.only.split(","))
-    if unknown := set(sections) - set(SECTIONS):
+    if unknown := set(sections) - {*SECTIONS, *EXTRA}:
         parser.error(f"--only does not know {', '.join(sorted(unknown))}")
     return sections, given.quick
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bench.catalogue import Kind
     from bench.drain import Drain
     from bench.duel import Duel, Side
     from bench.lag import Lag
@@ -149,3 +150,22 @@ def of_memory(memories: Sequence[Memory]) -> str:
         for memory in memories
     ]
     return table(("server", "processes", "resident MiB (sum)", "unique MiB (sum)"), rows)
+
+
+def of_catalogue(kinds: Sequence[Kind]) -> str:
+    """Kinds of lists beside the first page."""
+    from bench.catalogue import TARGET
+
+    headers = ("list", "p50 / p99 ms", "first page p50 ms", "ratio", "target", "n")
+    rows = [
+        (
+            kind.name,
+            f"{percentile(kind.times, 50):.1f} / {percentile(kind.times, 99):.1f}",
+            f"{percentile(kind.first, 50):.1f}",
+            f"{kind.ratio:.2f}",
+            verdict(kind.ratio <= TARGET, f"≤ {TARGET:g}"),
+            str(len(kind.times)),
+        )
+        for kind in kinds
+    ]
+    return table(headers, rows)

@@ -30,6 +30,8 @@ MARIADB_OPTIONS: dict[str, str | int] = {
     "innodb_buffer_pool_size": "256M",
     "innodb_log_file_size": "64M",
 }
+#: Of a catalogue of a hundred thousand products it does so only with more.
+LARGE_OPTIONS: dict[str, str | int] = {"innodb_buffer_pool_size": "1G"}
 
 
 def clean_environment(**settings: str) -> dict[str, str]:

@@ -21,17 +21,19 @@ from pymysql.cursors import Cursor
 
 _PRODUCT = (
     "p.id, p.name, p.slug, p.description, p.status, p.attributes, p.version, p.created_at,"
-    " p.updated_at, c.id, c.name, c.slug, r.stars_1, r.stars_2, r.stars_3, r.stars_4, r.stars_5"
+    " p.updated_at, p.publish_at, p.external_reference, p.public_metadata,"
+    " c.id, c.name, c.slug, r.stars_1, r.stars_2, r.stars_3, r.stars_4, r.stars_5"
     " FROM products p LEFT JOIN categories c ON c.id = p.category_id"
     " LEFT JOIN product_ratings r ON r.product_id = p.id"
 )
 _VARIANT = (
     "v.product_id, v.id, v.sku, v.name, v.price_amount, v.currency, v.attributes, s.on_hand,"
-    " v.version FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
+    " v.version, v.prior_price_amount, v.external_reference, v.public_metadata"
+    " FROM variants v JOIN stock_levels s ON s.variant_id = v.id"
 )
 _LINK = ("id", "name", "slug")
 _STARS = ("1", "2", "3", "4", "5")
-_NO_LINKS = (None,) * 8
+_NO_LINKS = (None,) * 11
 _OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 app = Flask("twin", static_folder=None)
@@ -69,7 +71,8 @@ def _shown(products: tuple[tuple[Any, ...], ...]) -> list[dict[str, Any]]:
     marks = ", ".join(["%s"] * len(ids))
     owned: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     found = _rows(f"SELECT {_VARIANT} WHERE v.product_id IN ({marks}) ORDER BY v.id", ids)
-    for product_id, id_, sku, name, amount, currency, attributes, on_hand, version in found:
+    for product_id, id_, sku, name, amount, currency, attributes, on_hand, version, *more in found:
+        prior, reference, metadata = more
         owned[product_id].append(
             {
                 "id": id_,
@@ -80,6 +83,9 @@ def _shown(products: tuple[tuple[Any, ...], ...]) -> list[dict[str, Any]]:
                 "attributes": orjson.Fragment(attributes),
                 "available": on_hand,
                 "version": version,
+                "prior_price": None if prior is None else {"amount": prior, "currency": currency},
+                "external_reference": reference,
+                "metadata": orjson.Fragment(metadata or "{}"),
             }
         )
     return [_product(product, owned[product[0]]) for product in products]
@@ -87,7 +93,8 @@ def _shown(products: tuple[tuple[Any, ...], ...]) -> list[dict[str, Any]]:
 
 def _product(product: tuple[Any, ...], variants: list[dict[str, Any]]) -> dict[str, Any]:
     id_, name, slug, description, status, attributes, version, created_at, updated_at = product[:9]
-    category, counts = product[9:12], [count or 0 for count in product[12:]]
+    publish_at, reference, metadata = product[9:12]
+    category, counts = product[12:15], [count or 0 for count in product[15:]]
     total = sum(counts)
     average = sum(n * count for n, count in enumerate(counts, 1)) / total if total else None
     return {
@@ -96,6 +103,9 @@ def _product(product: tuple[Any, ...], variants: list[dict[str, Any]]) -> dict[s
         "slug": slug,
         "description": description,
         "status": status,
+        "publish_at": publish_at,
+        "external_reference": reference,
+        "metadata": orjson.Fragment(metadata or "{}"),
         "category": None if category[0] is None else dict(zip(_LINK, category, strict=True)),
         "rating": {
             "average": average,
@@ -156,6 +166,9 @@ def create_product() -> Response:
         "attributes": {},
         "available": stock,
         "version": 1,
+        "prior_price": None,
+        "external_reference": None,
+        "metadata": {},
     }
     return _json(_product((product_id, *product, *_NO_LINKS), [shown]), 201)
 
@@ -252,6 +265,11 @@ def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> t
                 "INSERT INTO stock_movements (variant_id, delta, on_hand, reason, created_at)"
                 " VALUES (%s, %s, %s, 'initial', %s)",
                 (variant_id, stock, stock, product[-1]),
+            )
+            cursor.execute(
+                "INSERT INTO price_changes (variant_id, price_amount, currency, from_at)"
+                " VALUES (%s, %s, %s, %s)",
+                (variant_id, *variant[2:4], product[-1]),
             )
         connection.commit()
     except BaseException:

@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
 from shop import broker, crashes, logs
+from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
@@ -29,17 +30,26 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.orders import checks as order_checks
 from shop.orders import personal as order_data
 from shop.orders.terms import Terms, providers_of
 from shop.orders.views.orders import orders
 from shop.orders.views.payments import payments
+from shop.products import checks as product_checks
+from shop.products.views.attributes import attributes
+from shop.products.views.bulk import bulk
 from shop.products.views.categories import categories
 from shop.products.views.products import products
 from shop.products.views.variants import variants
+from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
 from shop.reviews import verification as reviews_of_buyers
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
+from shop.transfers.cli import product_commands
+from shop.transfers.files import Folder
+from shop.transfers.views import transfers
+from shop.transfers.work import Transfers
 from shop.turns import Turns
 from shop.users import passwords, personal
 from shop.users.mails import composers
@@ -56,12 +66,18 @@ from shop.web.api import Api
 
 log = logs.get(__name__)
 
-BLUEPRINTS = (auth, me, address_book, people, products, variants, categories, orders, payments,
-              reviews)  # fmt: skip
+BLUEPRINTS = (
+    auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
+    orders, payments, reviews,
+)  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
 PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART)
+#: What `flask shop verify` looks at.
+CHECKS = (
+    *audit_checks.CHECKS, *product_checks.CHECKS, *order_checks.CHECKS, *review_checks.CHECKS,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -84,6 +100,10 @@ class Shop:
             return None
         letters = composers(self.config.public_url)
         return Delivery(app, transport.send, letters, self.config.mail_from)
+
+    def transfers(self, app: Flask) -> Transfers:
+        """What imports and exports files of products."""
+        return Transfers(app, app.extensions["transfers"], 2.0 * self.config.lease_seconds)
 
     def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
@@ -112,18 +132,20 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     terms = app.extensions["orders"] = _terms(config)
     planned = (*jobs_of(config, terms.providers), *jobs)
     app.extensions["shop"] = Shop(config, engine, reader, planned)
+    app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
     bell.hang(config.var)
     use_orjson(app)
     requests.register(app)
     problems.register(app)
     callers.register(app, Registry(engine, Mark(config.var, engine)))
+    app.extensions["checks"] = CHECKS
     keys = Keys(config.idempotency_lease_seconds, config.idempotency_kept_seconds)
     idempotency.register(app, keys)
     _prepare_accounts(app, config)
     _register_blueprints(app, config)
     _allow_browsers(app, config)
     app.wsgi_app = Turns(app.wsgi_app, config.threads)  # type: ignore[method-assign]
-    for commands in (shop_commands, audit_commands, jobs_commands):
+    for commands in (shop_commands, audit_commands, jobs_commands, product_commands):
         app.cli.add_command(commands)
     return app
 
@@ -140,8 +162,9 @@ def start(app: Flask) -> None:
         if not shop.config.mail_server:
             log.warning("mail.no-server", setting="SHOP_MAIL_URL")
         shop.scheduler = Scheduler(
-            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app)
-        )
+            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app),
+            transfers=shop.transfers(app),
+        )  # fmt: skip
         shop.scheduler.start()
 
 
@@ -181,6 +204,8 @@ def _configure(app: Flask, config: Config) -> None:
         PROPAGATE_EXCEPTIONS=config.propagate_errors,
         PROPAGATE_ERRORS=config.propagate_errors,
         CURRENCY=config.currency,
+        PUBLIC_CACHE_SECONDS=config.public_cache_seconds,
+        ALLOWS_ORIGINS=bool(config.cors_origins),
         ACCESS_TOKEN_SECONDS=config.access_token_seconds,
         JWT_ALGORITHM="HS256",
         JWT_TOKEN_LOCATION=["headers"],
@@ -261,12 +286,14 @@ def _allow_browsers(app: Flask, config: Config) -> None:
                 "Content-Type",
                 "Idempotency-Key",
                 "If-Match",
+                "If-Modified-Since",
                 "If-None-Match",
                 "X-Request-ID",
             ],
             expose_headers=[
                 "ETag",
                 "Idempotency-Replayed",
+                "Last-Modified",
                 "Link",
                 "Location",
                 "RateLimit",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+import orjson
 from flask import current_app
 from flask.cli import AppGroup
 from rich.console import Console
@@ -19,6 +20,7 @@ from sqlalchemy.engine import make_url
 import config as settings_module
 from shop import crashes, logs
 from shop.audit.events import Event
+from shop.checks import verify
 from shop.db import db, reason
 from shop.jobs import queries as job_queries
 from shop.orders.cli import demo
@@ -102,6 +104,15 @@ def settings(into: Path | None) -> None:
     for name, kind, default, help in rows:
         table.add_row(name, kind, _shown(default), help)
     Console().print(table)
+
+
+@shop_commands.command("verify")
+def verify_books() -> None:
+    """Reconcile stock, ratings and the audit log. JSON; exit code 1 if anything is wrong."""
+    report = verify(db.session(), current_app.extensions["checks"])
+    click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
+    if not report["sound"]:
+        raise click.exceptions.Exit(1)
 
 
 @shop_commands.command("crash-points")

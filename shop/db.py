@@ -355,12 +355,12 @@ def _transaction(session: Session) -> Iterator[None]:
         yield
         session.flush()
     except exc.DBAPIError as error:
-        session.rollback()
+        _roll_back(session)
         if is_conflict(error) or error.connection_invalidated:
             raise LostRace from error
         raise
     except BaseException:
-        session.rollback()
+        _roll_back(session)
         raise
     else:
         _commit(session)
@@ -370,6 +370,14 @@ def _transaction(session: Session) -> Iterator[None]:
 
 class LostRace(Exception):
     """The transaction certainly did not commit and may be run again."""
+
+
+def _roll_back(session: Session) -> None:
+    try:
+        session.rollback()
+    except exc.OperationalError:
+        # It went back to a savepoint first, and a deadlock had taken that away.
+        session.rollback()
 
 
 def _begin(session: Session) -> None:

@@ -23,13 +23,18 @@ class Order:
 
     def behind(self, key: Sequence[Any]) -> ColumnElement[bool]:
         """Whether a row comes behind the one with this key."""
-        return self._behind(self.columns, key)
+        # Not a row comparison: MariaDB would not use its index for it. The bound of the first
+        # column follows from the rest and is what an index is entered by.
+        first = self.columns[0]
+        bound = first <= key[0] if self.falling else first >= key[0]
+        return and_(bound, or_(*self.parts_behind(key)))
 
-    def _behind(self, columns: tuple[Any, ...], key: Sequence[Any]) -> ColumnElement[bool]:
-        # Not a row comparison: MariaDB would not use its index for it.
-        column, value = columns[0], key[0]
-        strictly: ColumnElement[bool] = column < value if self.falling else column > value
-        if len(columns) == 1:
-            return strictly
-        bound = column <= value if self.falling else column >= value
-        return and_(bound, or_(strictly, self._behind(columns[1:], key[1:])))
+    def parts_behind(self, key: Sequence[Any]) -> list[ColumnElement[bool]]:
+        """What comes behind a key in parts that an index holds in one piece each, ties first."""
+        return [self._tied(key, n) for n in reversed(range(len(self.columns)))]
+
+    def _tied(self, key: Sequence[Any], ties: int) -> ColumnElement[bool]:
+        """Behind the key by one column, and the same in the `ties` columns before it."""
+        column, value = self.columns[ties], key[ties]
+        same = [self.columns[n] == key[n] for n in range(ties)]
+        return and_(*same, column < value if self.falling else column > value)

@@ -38,7 +38,10 @@ from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
 from shop.orders.jobs import expire_unpaid, finish_refunds
 from shop.orders.payments.base import Providers
-from shop.products.listings import refresh_stale
+from shop.products.jobs import publish, refresh_stale
+from shop.transfers.files import Folder
+from shop.transfers.jobs import forget_transfers
+from shop.transfers.work import Transfers
 from shop.users.jobs import forget_sessions
 
 log = logs.get(__name__)
@@ -72,18 +75,21 @@ def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
     return (
         Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
-        Job("forget", Every(20 * 60), _forget),
+        Job("forget", Every(20 * 60), partial(_forget, config)),
         Job("orders", Every(20 * 60), partial(_see_to_orders, providers), in_pieces=True),
+        Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
     )
 
 
-def _forget(session: Session, slot: datetime) -> None:
+def _forget(config: Config, session: Session, slot: datetime) -> None:
     """Delete what has expired, a bounded number of rows of each kind."""
     forget_sessions(session, slot)
     forget_mail(session, slot)
     forget_counters(session, slot)
     forget_keys(session, slot)
+    folder = Folder(config.var, config.max_import_bytes)
+    forget_transfers(session, slot, folder, config.keep_transfers_days)
 
 
 def _see_to_orders(providers: Providers, _session: Session, _slot: datetime) -> None:
@@ -103,11 +109,13 @@ class Scheduler:
         *,
         silence_seconds: float,
         delivery: Delivery | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self.jobs = {job.name: job for job in jobs}
         self._app = app
         self._drain = drain
         self._delivery = delivery
+        self._transfers = transfers
         self._silence_ms = int(silence_seconds * 1000)
         self._owner = process_name()
         self._seen: dict[str, datetime] = {}
@@ -132,6 +140,8 @@ class Scheduler:
                 self._deliver_mail, "interval", seconds=1,
                 next_run_time=clock.now(),
             )  # fmt: skip
+        if self._transfers is not None:
+            self._transfers.start()
         # Runs get threads of their own: a tick that adds work to the timer would wait for a lock
         # that `shutdown` holds while it waits for the tick.
         self._pool = ThreadPoolExecutor(max(4, len(self.jobs)), thread_name_prefix="job")
@@ -139,9 +149,11 @@ class Scheduler:
         self._timer = timer
 
     def stop(self) -> None:
-        """Let running jobs and the mail in hand end, and hand the drain's lead back."""
+        """Let running jobs and what is in hand end, and hand the drain's lead back."""
         if self._delivery is not None:
             self._delivery.stop()
+        if self._transfers is not None:
+            self._transfers.stop()
         # The timer goes on to tick, without claiming, until the last run has ended: a run without
         # heartbeats would be taken over elsewhere.
         with self._tick_lock:

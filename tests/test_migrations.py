@@ -91,7 +91,7 @@ def test_up_down_and_up_again_on_filled_tables(own: Flask) -> None:
     filled = counts(own)
     assert filled["products"] == 1000
     assert filled["audit_log"] == sum(
-        filled[name] for name in ("users", "products", "variants", "stock_levels")
+        filled[name] for name in ("users", "categories", "products", "variants", "stock_levels")
     )
 
     upgrade(own)
@@ -131,6 +131,29 @@ def schema(app: Flask) -> dict[str, set[str]]:
         for name in found.get_table_names()
         if name != "sqlite_sequence"
     }
+
+
+def test_what_variants_cost_already_begins_their_history(own: Flask) -> None:
+    upgrade(own)
+    fill(own, products=50)
+    before = history(own)
+    with own.app_context():
+        flask_migrate.downgrade(directory=FOLDER, revision="0004")
+    assert "price_changes" not in inspect(engine_of(own)).get_table_names()
+
+    upgrade(own)
+
+    assert history(own) == before
+    assert len(before) == counts(own)["variants"]
+    shown = own.test_client().get("/api/v1/products?limit=1").get_json()["items"][0]
+    assert (shown["metadata"], shown["variants"][0]["metadata"]) == ({}, {})
+
+
+def history(app: Flask) -> list[tuple[object, ...]]:
+    columns = "variant_id, price_amount, currency"
+    with engine_of(app).connect() as connection:
+        rows = connection.execute(text(f"SELECT {columns} FROM price_changes ORDER BY variant_id"))
+        return [tuple(row) for row in rows]
 
 
 UPGRADE_AND_DIE = """

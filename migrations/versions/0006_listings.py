@@ -16,7 +16,7 @@ from migrations.steps import (
 )
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:
@@ -49,16 +49,18 @@ def _create_listings() -> None:
         ),
         sa.PrimaryKeyConstraint("product_id", name="pk_product_listings"),
     )
-    for columns in (
-        ["status"],
-        ["status", "price_from"],
-        ["status", "name"],
-        ["status", "rating"],
-        ["status", "stocked_variants"],
-        ["category_id", "status"],
-        ["words_version"],
-    ):
-        create_index(f"ix_product_listings_{'_'.join(columns)}", "product_listings", columns)
+    filters = ["price_from", "stocked_variants", "category_id"]
+    for column in ("product_id", "price_from", "name", "rating"):
+        order = list(dict.fromkeys([column, "product_id", *filters]))
+        _create_index(f"all_{column}", ["status", *order])
+        of_category = [name for name in order if name != "category_id"]
+        _create_index(f"category_{column}", ["category_id", "status", *of_category])
+    _create_index("status_stocked_variants", ["status", "stocked_variants"])
+    _create_index("words_version", ["words_version"])
+
+
+def _create_index(name: str, columns: list[str]) -> None:
+    create_index(f"ix_product_listings_{name}", "product_listings", columns)
 
 
 def _create_attributes() -> None:

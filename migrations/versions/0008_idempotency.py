@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from migrations.steps import big_id, create_index, create_table, drop_table, instant, long_text
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 
 def upgrade() -> None:

@@ -1,27 +1,15 @@
-"""What must be true of orders, money and stock at any moment; each answers what is wrong.
-
-A finding is a mapping with the ids that it is about. Each check is one statement, and reads no more
-than the first findings.
-"""
+"""Do orders, money and stock agree with each other?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Subquery, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Subquery, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
+from shop.checks import Check, Result, found, how_many
 from shop.orders.models import Order, OrderItem, Payment, PaymentEvent, Refund
 from shop.products.models import StockLevel, StockMovement
-
-_MOST = 100
-Check = Callable[[Session], list[dict[str, Any]]]
-
-
-def _found(session: Session, question: Select[*tuple[Any, ...]]) -> list[dict[str, Any]]:
-    rows: Sequence[Row[Any]] = session.execute(question.limit(_MOST)).all()
-    return [dict(row._mapping) for row in rows]
 
 
 def _sum(column: Any) -> ColumnElement[int]:
@@ -33,16 +21,20 @@ def _per_order(model: Any, column: Any, *conditions: Any) -> Subquery:
     return total.where(*conditions).group_by(model.order_id).subquery()
 
 
-def totals_are_sums(session: Session) -> list[dict[str, Any]]:
+def totals_are_sums(session: Session) -> Result:
     """The subtotal is the sum of the lines, the total follows from it, and there is a line."""
     lines = _per_order(OrderItem, OrderItem.total)
     expected = Order.subtotal - Order.discount_total + Order.shipping_total + Order.tax_total
     wrong = or_(lines.c.total.is_(None), lines.c.total != Order.subtotal, Order.total != expected)
     question = select(Order.id.label("order_id"), Order.subtotal, lines.c.total.label("lines"))
-    return _found(session, question.outerjoin(lines, lines.c.order_id == Order.id).where(wrong))
+    return found(
+        session,
+        how_many(Order),
+        question.outerjoin(lines, lines.c.order_id == Order.id).where(wrong),
+    )
 
 
-def money_is_accounted_for(session: Session) -> list[dict[str, Any]]:
+def money_is_accounted_for(session: Session) -> Result:
     """Paid and refunded are the sums of payments and refunds, and no more goes back than came."""
     paid = _per_order(Payment, Payment.amount, Payment.status == "succeeded")
     back = _per_order(Refund, Refund.amount, Refund.status == "succeeded")
@@ -60,10 +52,10 @@ def money_is_accounted_for(session: Session) -> list[dict[str, Any]]:
         .outerjoin(waiting, waiting.c.order_id == Order.id)
         .where(wrong)
     )
-    return _found(session, question)
+    return found(session, how_many(Order), question)
 
 
-def payments_are_sums_of_events(session: Session) -> list[dict[str, Any]]:
+def payments_are_sums_of_events(session: Session) -> Result:
     """What a payment has brought, and what went back of it, is what its provider has said."""
     is_refund = PaymentEvent.kind.startswith("refund.")
     events = (
@@ -92,10 +84,10 @@ def payments_are_sums_of_events(session: Session) -> list[dict[str, Any]]:
         .outerjoin(refunds, refunds.c.payment_id == Payment.id)
         .where(wrong)
     )
-    return _found(session, question)
+    return found(session, how_many(Payment), question)
 
 
-def orders_hold_their_stock(session: Session) -> list[dict[str, Any]]:
+def orders_hold_their_stock(session: Session) -> Result:
     """What an order took is what is on its lines; of a cancelled one everything is back."""
     moved = (
         select(
@@ -120,10 +112,10 @@ def orders_hold_their_stock(session: Session) -> list[dict[str, Any]]:
         )
         .where(or_(moved.c.delta.is_(None), moved.c.delta != held))
     )
-    return _found(session, question)
+    return found(session, how_many(OrderItem), question)
 
 
-def movements_belong_to_lines(session: Session) -> list[dict[str, Any]]:
+def movements_belong_to_lines(session: Session) -> Result:
     """Nothing was taken for an order that has no line for it."""
     question = (
         select(StockMovement.order_id, StockMovement.variant_id, StockMovement.delta)
@@ -136,10 +128,10 @@ def movements_belong_to_lines(session: Session) -> list[dict[str, Any]]:
         )
         .where(StockMovement.order_id.is_not(None), OrderItem.id.is_(None))
     )
-    return _found(session, question)
+    return found(session, how_many(StockMovement), question)
 
 
-def stock_is_conserved(session: Session) -> list[dict[str, Any]]:
+def stock_is_conserved(session: Session) -> Result:
     """What was put in by hand is what is there and what orders hold."""
     by_hand = (
         select(StockMovement.variant_id, func.sum(StockMovement.delta).label("total"))
@@ -156,19 +148,24 @@ def stock_is_conserved(session: Session) -> list[dict[str, Any]]:
     )
     held = StockLevel.on_hand + func.coalesce(sold.c.total, 0)
     question = (
-        select(StockLevel.variant_id, StockLevel.on_hand, by_hand.c.total, sold.c.total)
+        select(
+            StockLevel.variant_id,
+            StockLevel.on_hand,
+            by_hand.c.total.label("by_hand"),
+            sold.c.total.label("sold"),
+        )
         .outerjoin(by_hand, by_hand.c.variant_id == StockLevel.variant_id)
         .outerjoin(sold, sold.c.variant_id == StockLevel.variant_id)
         .where(func.coalesce(by_hand.c.total, 0) != held)
     )
-    return _found(session, question)
+    return found(session, how_many(StockLevel), question)
 
 
-CHECKS: dict[str, Check] = {
-    "orders: totals are the sums of their lines": totals_are_sums,
-    "orders: money is accounted for": money_is_accounted_for,
-    "payments: sums of what their providers said": payments_are_sums_of_events,
-    "orders: hold their stock, cancelled ones none": orders_hold_their_stock,
-    "orders: every movement has a line": movements_belong_to_lines,
-    "stock: put in by hand = there + sold": stock_is_conserved,
-}
+CHECKS = (
+    Check("order totals", totals_are_sums),
+    Check("order money", money_is_accounted_for),
+    Check("payments", payments_are_sums_of_events),
+    Check("order stock", orders_hold_their_stock),
+    Check("order movements", movements_belong_to_lines),
+    Check("stock conservation", stock_is_conserved),
+)

@@ -25,8 +25,8 @@ MOST_LINES = 100
 MOST_OF_A_LINE = 10_000
 #: In minor units: exact in every JSON parser, and far from what a column holds.
 LARGEST_TOTAL = 10**15
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _HISTORY = insert(OrderHistory)
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class NoSuchSku(Invalid):
@@ -199,7 +199,8 @@ def _insert(
         if is_missing_reference(error):
             raise NotFound("This account was closed.") from error
         raise
-    items = [writes.insert(OrderItem, order_id=order["id"], **line) for line in lines]
+    rows = [{"order_id": order["id"]} | line for line in lines]
+    items = writes.insert_many(OrderItem, rows, by="variant_id")
     line = {
         "order_id": order["id"], "at": now, "actor": provenance.actor.get(), "action": "place",
         "from_state": None, "to_state": "placed",

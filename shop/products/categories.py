@@ -78,8 +78,8 @@ def locked_tree(session: Session) -> Sequence[Category]:
     return session.scalars(queries.all_categories().with_for_update()).all()
 
 
-def below(tree: Sequence[Category], category_id: int) -> set[int]:
-    """Ids of a category and everything below it."""
+def below(tree: Sequence[Any], category_id: int) -> set[int]:
+    """Ids of a category and everything below it; of a tree of categories, or rows of theirs."""
     children: defaultdict[int | None, list[int]] = defaultdict(list)
     for category in tree:
         children[category.parent_id].append(category.id)

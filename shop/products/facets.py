@@ -51,7 +51,7 @@ def _rating(session: Session, wanted: Wanted) -> list[dict[str, int]]:
 
 def _attributes(session: Session, wanted: Wanted) -> dict[str, list[dict[str, Any]]]:
     questions = [finding.attribute_counts(wanted)]
-    questions += [finding.attribute_counts(wanted, code) for code in wanted.attributes or ()]
+    questions += [finding.attribute_counts(wanted, code) for code in wanted.attributes]
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for question in questions:
         for code, value, count in session.execute(question):

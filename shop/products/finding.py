@@ -1,31 +1,66 @@
 """Questions of lists: filters, orders and facets in any combination.
 
-The page is found in `product_listings` alone, whose indexes hold each order, and only then joined
-to what is shown. Several states are asked one by one and merged, since an index gives the order
-only within one state.
+The page is found in `product_listings` alone, whose indexes hold each order with all that is
+filtered by, and only then joined to what is shown. An index gives an order only within one state
+and one category, and behind a key only among its ties or beyond them: such parts are asked one by
+one, each for a page at most, and merged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Subquery, and_, case, func, select, union_all
-from sqlalchemy.orm import aliased
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
 from shop.keyset import Order
-from shop.products.models import ListedAttribute, ProductListing
+from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 from shop.products.queries import shown_with
-from shop.products.search import Search, matches
+from shop.products.search import Search, in_name, matches
 
 SORTS = ("newest", "price", "-price", "name", "rating", "relevance")
 FACETS = ("category", "price", "rating", "attributes")
 #: Lower bounds of the ranges of the facet of prices, in minor units.
 PRICE_STEPS = (0, *(digit * 10**power for power in range(2, 9) for digit in (1, 2, 5)))
+#: Up to so many categories are asked one by one.
+_FEW = 16
 #: How many values of attributes are counted at all.
 _MOST_VALUES = 1000
+
+
+class Shape(NamedTuple):
+    """What a list is filtered by, without the values: each shape has one prepared question.
+
+    `shelves` says how many categories are asked one by one, 0 that they are many; `attributes` and
+    `words` how many there are; None that there is no such filter.
+    """
+
+    statuses: tuple[str, ...]
+    shelves: int | None
+    min_price: bool
+    max_price: bool
+    in_stock: bool | None
+    attributes: int
+    words: int | None
+    reference: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +75,9 @@ class Wanted:
     min_price: int | None = None
     max_price: int | None = None
     in_stock: bool | None = None
-    attributes: Mapping[str, Sequence[str]] | None = None
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     search: Search | None = None
+    external_reference: str | None = None
 
     def without(self, facet: str) -> Wanted:
         """The same without the filter that a facet shows the alternatives of."""
@@ -51,36 +87,88 @@ class Wanted:
 
     def without_attribute(self, code: str) -> Wanted:
         """The same without the filter by one attribute."""
-        others = {key: values for key, values in (self.attributes or {}).items() if key != code}
+        others = {key: values for key, values in self.attributes.items() if key != code}
         return replace(self, attributes=others)
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """All that a listing must fulfil but its status."""
-        listing = ProductListing
-        found: list[Any] = []
+    @property
+    def shape(self) -> Shape:
+        """What it is filtered by."""
+        shelves = None
         if self.categories is not None:
-            found.append(listing.category_id.in_(self.categories))
-        if self.min_price is not None:
-            found.append(listing.price_from >= self.min_price)
-        if self.max_price is not None:
-            found.append(listing.price_from <= self.max_price)
-        if self.in_stock is not None:
-            stocked = listing.stocked_variants
-            found.append(stocked > 0 if self.in_stock else stocked == 0)
-        if self.search is not None:
-            found.append(matches(listing.words, self.search.anywhere))
-        found += [_has(code, values) for code, values in (self.attributes or {}).items()]
-        return found
+            shelves = len(self.categories) if len(self.categories) <= _FEW else 0
+        return Shape(
+            self.statuses, shelves, self.min_price is not None, self.max_price is not None,
+            self.in_stock, len(self.attributes),
+            None if self.search is None else len(self.search.words),
+            self.external_reference is not None,
+        )  # fmt: skip
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values of the parameters of its shape."""
+        values: dict[str, Any] = {}
+        if self.categories is not None:
+            values = {f"shelf_{n}": number for n, number in enumerate(self.categories[:_FEW])}
+            values["shelves"] = self.categories
+        for name in ("min_price", "max_price", "external_reference"):
+            values[name] = getattr(self, name)
+        for n, (code, wanted) in enumerate(self.attributes.items()):
+            values |= {f"code_{n}": code, f"values_{n}": wanted}
+        return values if self.search is None else values | self.search.values
 
 
-def order_of(sort: str, search: Search | None) -> Order:
-    """The order of a list; `relevance` is one of a search."""
+def _places(shape: Shape) -> list[ColumnElement[bool]]:
+    """Parts of the listings, each of which an index holds in order."""
+    listing = ProductListing
+    states = [listing.status == status for status in shape.statuses]
+    if shape.shelves is None:
+        return list(states)
+    if not shape.shelves:
+        # Much is in so many: most of what an index of all categories holds fits.
+        among = listing.category_id.in_(bindparam("shelves", expanding=True))
+        return [and_(state, among) for state in states]
+    shelves = [listing.category_id == bindparam(f"shelf_{n}") for n in range(shape.shelves)]
+    return [and_(state, shelf) for state in states for shelf in shelves]
+
+
+def _conditions(shape: Shape) -> list[ColumnElement[bool]]:
+    """All that a listing must fulfil besides being in one of the places."""
+    listing = ProductListing
+    found: list[Any] = []
+    if shape.min_price:
+        found.append(listing.price_from >= bindparam("min_price"))
+    if shape.max_price:
+        found.append(listing.price_from <= bindparam("max_price"))
+    if shape.in_stock is not None:
+        stocked = listing.stocked_variants
+        found.append(stocked > 0 if shape.in_stock else stocked == 0)
+    if shape.words is not None:
+        found.append(matches(listing.words, bindparam("anywhere", type_=Text())))
+    if shape.reference:
+        found.append(listing.product_id == _referred())
+    return found + [_has_attribute(n) for n in range(shape.attributes)]
+
+
+def _has_attribute(n: int) -> ColumnElement[bool]:
+    attribute = ListedAttribute
+    having = select(attribute.product_id).where(
+        attribute.code == bindparam(f"code_{n}"),
+        attribute.value.in_(bindparam(f"values_{n}", expanding=True)),
+    )
+    return ProductListing.product_id.in_(having)
+
+
+def _referred() -> ScalarSelect[int]:
+    """The product with an external reference."""
+    is_it = Product.external_reference == bindparam("external_reference")
+    return select(Product.id).where(is_it).scalar_subquery()
+
+
+def order_of(sort: str, words: int | None = None) -> Order:
+    """The order of a list; `relevance` is that of a search of so many words."""
     listing = ProductListing
     if sort == "relevance":
-        assert search is not None
-        # The whole name or a SKU, all words in the name, all words anywhere; newest first.
-        ranks = [matches(listing.words, words) for words in (search.exactly, search.in_name)]
-        return Order((*ranks, listing.product_id), (int, int, int))
+        return Order((_rank(words or 0), listing.product_id), (int, int))
     return {
         "newest": Order((listing.product_id,), (int,)),
         "price": Order((listing.price_from, listing.product_id), (int, int), falling=False),
@@ -90,54 +178,68 @@ def order_of(sort: str, search: Search | None) -> Order:
     }[sort]
 
 
-def page_of(wanted: Wanted, order: Order, after: Sequence[Any] | None, limit: int) -> Select[Any]:
-    """Rows of products (see `queries`), behind the key `after`; the key in columns `key_0` ..."""
-    width = len(order.columns)
-    branches = [
-        _keys(wanted, order, after).where(ProductListing.status == status).limit(limit)
-        for status in wanted.statuses
-    ]
-    page = branches[0].subquery("page") if len(branches) == 1 else _merged(branches)
-    keys = tuple(page.c[f"key_{n}"] for n in range(width))
-    shown = shown_with(page.c.product_id).add_columns(*keys)
-    return shown.order_by(*replace(order, columns=keys).by()).limit(limit)
+def _rank(words: int) -> ColumnElement[int]:
+    """How well a listing fits: the whole name or a SKU, all words in the name, or anywhere."""
+    listing = ProductListing
+    of_sku = select(Variant.product_id).where(Variant.sku.in_(bindparam("skus", expanding=True)))
+    exact = or_(listing.name == bindparam("whole"), listing.product_id.in_(of_sku))
+    return case((exact, 2), (in_name(listing.name, words), 1), else_=0)
 
 
-def _keys(wanted: Wanted, order: Order, after: Sequence[Any] | None) -> Select[Any]:
+def page_of(
+    wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int
+) -> tuple[Select[Any], dict[str, Any]]:
+    """The question for a page behind the key `after`, and the values of its parameters.
+
+    It answers rows of products (see `queries`) with the key in columns `key_0` ...
+    """
+    values = wanted.values | {f"after_{n}": part for n, part in enumerate(after or ())}
+    return _page(wanted.shape, sort, after is not None), values | {"limit": limit}
+
+
+@lru_cache(maxsize=512)
+def _page(shape: Shape, sort: str, is_behind: bool) -> Select[Any]:
+    # Kept, since to make such a question takes longer than to ask it.
+    order = order_of(sort, shape.words)
+    limit = bindparam("limit", type_=Integer())
     keys = [column.label(f"key_{n}") for n, column in enumerate(order.columns)]
-    found = select(ProductListing.product_id, *keys).where(*wanted.conditions())
-    if after is not None:
-        found = found.where(order.behind(after))
-    return found.order_by(*order.by())
+    found = select(ProductListing.product_id, *keys).where(*_conditions(shape))
+    found = found.order_by(*order.by()).limit(limit)
+    parts = [found.where(part) for part in _parts(shape, order, is_behind)]
+    page = parts[0].subquery("page") if len(parts) == 1 else _merged(parts)
+    shown_keys = tuple(page.c[f"key_{n}"] for n in range(len(keys)))
+    shown = shown_with(page.c.product_id).add_columns(*shown_keys)
+    return shown.order_by(*replace(order, columns=shown_keys).by()).limit(limit)
 
 
-def _merged(branches: Sequence[Select[Any]]) -> Subquery:
+def _parts(shape: Shape, order: Order, is_behind: bool) -> list[ColumnElement[bool]]:
+    """Where to look, in parts whose first rows are the page once they are merged."""
+    places = _places(shape)
+    after: list[Any] = [bindparam(f"after_{n}") for n in range(len(order.columns))]
+    if shape.words is not None:
+        # A search finds by its words, not by an order: one question for all.
+        return [and_(or_(*places), order.behind(after) if is_behind else true())]
+    if not is_behind:
+        return places
+    return [and_(place, part) for place in places for part in order.parts_behind(after)]
+
+
+def _merged(parts: Sequence[Select[Any]]) -> Subquery:
     # SQLite takes an ordered part of a union only as a table of its own.
-    return union_all(*(select(branch.subquery()) for branch in branches)).subquery("page")
-
-
-def _has(code: str, values: Sequence[str]) -> ColumnElement[bool]:
-    attribute = aliased(ListedAttribute)
-    return (
-        select(attribute.product_id)
-        .where(
-            attribute.code == code,
-            attribute.value.in_(values),
-            attribute.product_id == ProductListing.product_id,
-        )
-        .exists()
-    )
+    return union_all(*(select(part.subquery()) for part in parts)).subquery("page")
 
 
 def _among(wanted: Wanted) -> ColumnElement[bool]:
-    return and_(ProductListing.status.in_(wanted.statuses), *wanted.conditions())
+    shape = wanted.shape
+    return and_(or_(*_places(shape)), *_conditions(shape))
 
 
 def category_counts(wanted: Wanted) -> Select[int | None, int]:
     """Category and how many are right in it, whatever category is asked for."""
     category = ProductListing.category_id
-    among = _among(wanted.without("category"))
-    return select(category, func.count()).where(among, category.is_not(None)).group_by(category)
+    wanted = wanted.without("category")
+    counted = select(category, func.count()).where(_among(wanted), category.is_not(None))
+    return counted.group_by(category).params(wanted.values)
 
 
 def price_counts(wanted: Wanted) -> Select[int, int, int, int]:
@@ -145,16 +247,17 @@ def price_counts(wanted: Wanted) -> Select[int, int, int, int]:
     price = ProductListing.price_from
     steps = [(price < above, low) for low, above in pairwise(PRICE_STEPS)]
     low = case(*steps, else_=PRICE_STEPS[-1])
-    among = _among(wanted.without("price"))
-    counted = select(low, func.count(), func.min(price), func.max(price)).where(among)
-    return counted.group_by(low).order_by(low)
+    wanted = wanted.without("price")
+    counted = select(low, func.count(), func.min(price), func.max(price)).where(_among(wanted))
+    return counted.group_by(low).order_by(low).params(wanted.values)
 
 
 def rating_counts(wanted: Wanted) -> Select[int, int]:
     """Whole stars of the average rating (0 without reviews) and how many products have so many."""
     rating = ProductListing.rating
     stars = case(*((rating < 100 * (n + 1), n) for n in range(5)), else_=5)
-    return select(stars, func.count()).where(_among(wanted)).group_by(stars).order_by(stars)
+    counted = select(stars, func.count()).where(_among(wanted))
+    return counted.group_by(stars).order_by(stars).params(wanted.values)
 
 
 def attribute_counts(wanted: Wanted, code: str | None = None) -> Select[str, str, int]:
@@ -163,7 +266,7 @@ def attribute_counts(wanted: Wanted, code: str | None = None) -> Select[str, str
     if code is not None:
         wanted, which = wanted.without_attribute(code), attribute.code == code
     else:
-        which = attribute.code.not_in(list(wanted.attributes or {}))
+        which = attribute.code.not_in(list(wanted.attributes))
     return (
         select(attribute.code, attribute.value, func.count())
         .join(ProductListing, ProductListing.product_id == attribute.product_id)
@@ -171,4 +274,5 @@ def attribute_counts(wanted: Wanted, code: str | None = None) -> Select[str, str
         .group_by(attribute.code, attribute.value)
         .order_by(func.count().desc(), attribute.code, attribute.value)
         .limit(_MOST_VALUES)
+        .params(wanted.values)
     )

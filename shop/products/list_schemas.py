@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, validates_schema
 
 from shop.products.finding import FACETS, SORTS
 from shop.products.models import STATUSES
-from shop.products.schemas import CategoryLink, ProductOut
+from shop.products.schemas import REFERENCE, CategoryLink, ProductOut
 from shop.web.fields import (
     LARGEST_AMOUNT,
     LARGEST_ID,
@@ -29,7 +29,7 @@ class AttributeFilter(Code):
     _PAIR = r"[a-z][a-z0-9_]*:(?:[^,\\\x00-\x1f]|\\[,\\])+"
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(rf"^{self._PAIR}(?:,{self._PAIR})*$", 500, **kwargs)
+        super().__init__(rf"^(?:{self._PAIR},)*{self._PAIR}$", 500, **kwargs)
 
     def deserialize(self, *args: Any, **kwargs: Any) -> Any:
         text = super().deserialize(*args, **kwargs)
@@ -67,6 +67,7 @@ class ProductQuery(PageQuery):
             "example": "colour:red,size:M",
         }
     )
+    external_reference = Code(REFERENCE, 100, metadata={"description": "The one with it, if any."})
     status = Choice(
         STATUSES, metadata={"description": "Staff may ask for any; all others see `active`."}
     )

@@ -5,32 +5,36 @@ A product's listing is the last row that a change locks: nobody takes stock afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from shop.products import queries, search
+from shop.products import search
 from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 
 _LONGEST_NAME = 100
-_BATCH = 500
 _INSERT = insert(ProductListing)
+_INSERT_ATTRIBUTES = insert(ListedAttribute)
 
 
-def open_listing(
+def open_listings(
     connection: Connection,
-    product: Mapping[str, Any],
-    variants: Iterable[Mapping[str, Any]],
+    products: Iterable[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
 ) -> None:
-    """Write the listing of a new product; both by column names, a variant's with its `on_hand`."""
-    variants = list(variants)
-    stocked = sum(variant["on_hand"] > 0 for variant in variants)
-    row = _derived(product, variants) | {"rating": 0, "stocked_variants": stocked}
-    connection.execute(_INSERT, row | {"product_id": product["id"]})
-    _insert_attributes(connection, product["id"], _attributes(product, variants))
+    """Write the listings of new products, each with its variants and their `on_hand`, as stored."""
+    rows: list[dict[str, Any]] = []
+    values: list[dict[str, Any]] = []
+    for product, variants in products:
+        stocked = sum(variant["on_hand"] > 0 for variant in variants)
+        opened = {"product_id": product["id"], "rating": 0, "stocked_variants": stocked}
+        rows.append(_derived(product, variants) | opened)
+        values += _attribute_rows(product["id"], _attributes(product, variants))
+    connection.execute(_INSERT, rows)
+    if values:
+        connection.execute(_INSERT_ATTRIBUTES, values)
 
 
 def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
@@ -70,27 +74,17 @@ def rate(connection: Connection, product_id: int, stars: Iterable[int]) -> None:
     connection.execute(_change(product_id, {"rating": average}))
 
 
-def refresh_stale(session: Session, _slot: datetime) -> int:
-    """Make some listings anew whose words an earlier version made; answers how many."""
-    found = session.scalars(queries.listed_by_others_than(search.VERSION).limit(_BATCH)).all()
-    for product_id in found:
-        product = session.execute(queries.for_change(product_id)).scalar_one_or_none()
-        if product is not None:
-            refresh(session, product)
-    return len(found)
-
-
 def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     variants = list(variants)
-    texts = [product["description"], *(variant["name"] for variant in variants)]
+    texts = [product["name"], product["description"]]
+    texts += [variant[field] for variant in variants for field in ("name", "sku")]
     texts += [value for _, value in _attributes(product, variants)]
-    codes = [variant["sku"] for variant in variants]
     return {
         "status": product["status"],
         "category_id": product["category_id"],
-        "name": search.folded(product["name"])[:_LONGEST_NAME],
+        "name": " ".join(search.split(product["name"]))[:_LONGEST_NAME],
         "price_from": min(variant["price_amount"] for variant in variants),
-        "words": search.words_of(product["name"], texts, codes),
+        "words": search.words_of(texts),
         "words_version": search.VERSION,
     }
 
@@ -98,8 +92,13 @@ def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) 
 def _attributes(
     product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]
 ) -> set[tuple[str, str]]:
-    owners = (product, *variants)
-    return {pair for owner in owners for pair in owner["attributes"].items() if pair[1]}
+    found = (pair for owner in (product, *variants) for pair in owner["attributes"].items())
+    return {(code, _text(value)) for code, value in found if value != ""}
+
+
+def _text(value: Any) -> str:
+    """A value of an attribute as it is looked for: `red`, `5`, `true`."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _keep_attributes(connection: Connection, product: Product) -> None:
@@ -112,18 +111,15 @@ def _keep_attributes(connection: Connection, product: Product) -> None:
     if known - wanted:
         connection.execute(delete(table).where(table.product_id == product.id))
         known = set()
-    _insert_attributes(connection, product.id, wanted - known)
+    if new := _attribute_rows(product.id, wanted - known):
+        connection.execute(_INSERT_ATTRIBUTES, new)
 
 
-def _insert_attributes(
-    connection: Connection, product_id: int, attributes: set[tuple[str, str]]
-) -> None:
-    if attributes:
-        rows = [
-            {"code": code, "value": value, "product_id": product_id}
-            for code, value in sorted(attributes)
-        ]
-        connection.execute(insert(ListedAttribute), rows)
+def _attribute_rows(product_id: int, attributes: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"code": code, "value": value, "product_id": product_id}
+        for code, value in sorted(attributes)
+    ]
 
 
 def _change(product_id: Any, values: dict[str, Any]) -> Any:

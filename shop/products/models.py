@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String
@@ -9,9 +10,21 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shop import clock
 from shop.audit.capture import Audited
-from shop.db import TABLE_OPTIONS, Amount, Base, BigId, CurrencyCode, Id, Instant, LongText
+from shop.db import (
+    TABLE_OPTIONS,
+    Amount,
+    Base,
+    BigId,
+    CurrencyCode,
+    Id,
+    Instant,
+    LongText,
+    UTCDateTime,
+)
 
 STATUSES = ("draft", "active", "archived")
+#: What the value of a defined attribute can be.
+KINDS = ("text", "integer", "boolean", "choice")
 
 
 class Category(Audited, Base):
@@ -31,7 +44,11 @@ class Category(Audited, Base):
 
 
 class Product(Audited, Base):
-    """Something the shop shows. What is sold are its variants, one at least."""
+    """Something the shop shows. What is sold are its variants, one at least.
+
+    A draft with `publish_at` becomes active then; nothing else has one. `external_reference` is
+    its name in another system.
+    """
 
     __tablename__ = "products"
     __table_args__ = (
@@ -39,6 +56,8 @@ class Product(Audited, Base):
         # Serves the public list: active products, newest first.
         Index(None, "status", "id"),
         Index(None, "category_id", "id"),
+        Index(None, "publish_at"),
+        Index("uq_products_external_reference", "external_reference", unique=True),
         TABLE_OPTIONS,
     )
     audit_noun = "product"
@@ -50,6 +69,10 @@ class Product(Audited, Base):
     status: Mapped[str] = mapped_column(String(10))
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     category_id: Mapped[int | None] = mapped_column(BigId, ForeignKey("categories.id"))
+    publish_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    external_reference: Mapped[str | None] = mapped_column(String(100))
+    # `metadata` belongs to SQLAlchemy. Null, in rows of before there was any, is the same as {}.
+    public_metadata: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[Instant] = mapped_column(default=clock.now)
     updated_at: Mapped[Instant] = mapped_column(default=clock.now, onupdate=clock.now)
 
@@ -62,10 +85,15 @@ class Variant(Audited, Base):
     """What is sold: it has a SKU and a price in minor units of `currency`.
 
     When less than `low_stock_threshold` is there, it is time to order more.
+    `prior_price_amount`: see `prices`.
     """
 
     __tablename__ = "variants"
-    __table_args__ = (CheckConstraint("price_amount >= 0", name="price_amount"), TABLE_OPTIONS)
+    __table_args__ = (
+        CheckConstraint("price_amount >= 0", name="price_amount"),
+        Index("uq_variants_external_reference", "external_reference", unique=True),
+        TABLE_OPTIONS,
+    )
     audit_noun = "variant"
 
     id: Mapped[Id]
@@ -76,6 +104,9 @@ class Variant(Audited, Base):
     currency: Mapped[CurrencyCode]
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     low_stock_threshold: Mapped[int | None] = mapped_column(BigInteger)
+    prior_price_amount: Mapped[int | None] = mapped_column(BigInteger)
+    external_reference: Mapped[str | None] = mapped_column(String(100))
+    public_metadata: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     product: Mapped[Product] = relationship(back_populates="variants")
     stock: Mapped[StockLevel] = relationship(
@@ -117,6 +148,52 @@ class StockMovement(Base):
     created_at: Mapped[Instant] = mapped_column(default=clock.now)
 
 
+class PriceChange(Base):
+    """A variant costs this from `from_at` on, until the next one. Never changed, never deleted.
+
+    The order is that of the ids. No foreign key: the history outlives the variant.
+    """
+
+    __tablename__ = "price_changes"
+    __table_args__ = (Index(None, "variant_id", "id"), TABLE_OPTIONS)
+
+    id: Mapped[Id]
+    variant_id: Mapped[int] = mapped_column(BigInteger)
+    price_amount: Mapped[Amount]
+    currency: Mapped[CurrencyCode]
+    from_at: Mapped[Instant]
+
+
+class ProductSlug(Base):
+    """A slug that a product had. It leads there until another product has it."""
+
+    __tablename__ = "product_slugs"
+    __table_args__ = (Index(None, "product_id"), TABLE_OPTIONS)
+
+    slug: Mapped[str] = mapped_column(String(220), primary_key=True)
+    product_id: Mapped[int] = mapped_column(BigId, ForeignKey("products.id"))
+
+
+class AttributeDefinition(Audited, Base):
+    """What the values of an attribute may be; `options` are the texts of a choice."""
+
+    __tablename__ = "attribute_definitions"
+    __table_args__ = (
+        CheckConstraint("kind IN ('text', 'integer', 'boolean', 'choice')", name="kind"),
+        TABLE_OPTIONS,
+    )
+    audit_noun = "attribute_definition"
+
+    id: Mapped[Id]
+    code: Mapped[str] = mapped_column(String(40), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(10))
+    options: Mapped[list[str]] = mapped_column(JSON)
+    unit: Mapped[str | None] = mapped_column(String(20))
+    created_at: Mapped[Instant] = mapped_column(default=clock.now)
+    updated_at: Mapped[Instant] = mapped_column(default=clock.now, onupdate=clock.now)
+
+
 class ProductRating(Base):
     """How many approved reviews gave a product one to five stars; kept by the reviews."""
 
@@ -138,22 +215,29 @@ class ProductRating(Base):
         return (self.stars_1, self.stars_2, self.stars_3, self.stars_4, self.stars_5)
 
 
+def _listing_indexes() -> list[Index]:
+    """An index for each order, of everything and of a category, with all that is filtered by."""
+    indexes = []
+    for column in ("product_id", "price_from", "name", "rating"):
+        for place, where in (("all", ("status",)), ("category", ("category_id", "status"))):
+            filtered = ("price_from", "stocked_variants", "category_id")
+            columns = dict.fromkeys((*where, column, "product_id", *filtered))
+            indexes.append(Index(f"ix_product_listings_{place}_{column}", *columns))
+    return indexes
+
+
 class ProductListing(Base):
     """What lists, filters and search look at: one row a product, derived from what it owns.
 
-    Kept in the transaction of every change by `listings`. `name` is folded for sorting, `rating`
-    is the average in hundredths of a star, `words` are those of `search.words_of`, made by its
-    version `words_version`. Each index ends with the primary key, on both engines.
+    Kept in the transaction of every change by `listings`. `name` is its words, folded, for
+    sorting; `rating` is the average in hundredths of a star; `words` are those of
+    `search.words_of`, made by its version `words_version`.
     """
 
     __tablename__ = "product_listings"
     __table_args__ = (
-        Index(None, "status"),
-        Index(None, "status", "price_from"),
-        Index(None, "status", "name"),
-        Index(None, "status", "rating"),
+        *_listing_indexes(),
         Index(None, "status", "stocked_variants"),
-        Index(None, "category_id", "status"),
         Index(None, "words_version"),
         TABLE_OPTIONS,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -17,11 +18,15 @@ from sqlalchemy.orm.exc import StaleDataError
 from shop.audit.capture import AuditedWrites, Row
 from shop.db import is_duplicate, is_missing_reference
 from shop.errors import Conflict, Fault, Invalid, NotFound
-from shop.products import listings, queries, stock
+from shop.products import attributes, listings, prices, queries, slugs, stock
 from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
+#: Slugs that would be hidden by a route.
+_ROUTES = frozenset({"bulk", "exports", "imports"})
 MOST_VARIANTS = 100
+#: Fields whose column is called otherwise.
+_COLUMNS = {"metadata": "public_metadata"}
 
 
 class SkuTaken(Conflict):
@@ -30,6 +35,18 @@ class SkuTaken(Conflict):
 
 class SlugTaken(Conflict):
     """A slug names one product."""
+
+
+class ReferenceTaken(Conflict):
+    """An external reference names one product, and one variant."""
+
+
+class NotADraft(Invalid):
+    """Only a draft can be published at a time."""
+
+    def __init__(self) -> None:
+        why = "Only a draft can be published at a time: `status` must be draft."
+        super().__init__(why, faults=(Fault("/publish_at", why),))
 
 
 class ProductInUse(Conflict):
@@ -66,65 +83,166 @@ def create_product(session: Session, data: dict[str, Any]) -> Created:
     `data` is a loaded `ProductIn`. Without a slug it gets one from its name.
 
     Raises:
-        SkuTaken, SlugTaken: another one has it.
+        SkuTaken, SlugTaken, ReferenceTaken: another one has it.
         NoSuchCategory: there is none with that id.
+        NotADraft: it has a `publish_at` and another status.
+        AttributeMisfit: an attribute is not as it is defined.
     """
     skus = [variant["sku"] for variant in data["variants"]]
     if len(set(skus)) < len(skus):
         raise SkuTaken("Two variants of the request have the same SKU.")
-    with _unique_names(), AuditedWrites(session) as writes:
+    check_publication(data)
+    attributes.check(session, attributes_in(data))
+    with unique_names(), AuditedWrites(session) as writes:
         return insert_product(writes, data)
 
 
+def check_publication(data: dict[str, Any]) -> None:
+    """Whether a new product may have a `publish_at`. Raises NotADraft."""
+    if data.get("publish_at") is not None and data["status"] != "draft":
+        raise NotADraft
+
+
+def attributes_in(data: dict[str, Any]) -> attributes.Parts:
+    """All attributes of a new product and its variants, each with the pointer to them."""
+    own = [("/attributes", data["attributes"])]
+    return own + [
+        (f"/variants/{number}/attributes", variant["attributes"])
+        for number, variant in enumerate(data["variants"])
+    ]
+
+
 def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
-    """Insert the rows of a product; see `create_product`."""
-    fields = ("name", "description", "status", "attributes")
-    values = {field: data[field] for field in fields} | {"category_id": data.get("category_id")}
-    if "slug" in data:
-        product = writes.insert(Product, **values, slug=data["slug"])
+    """Insert the rows of a product, whose attributes fit; see `create_product`."""
+    (created,) = insert_products(writes, [data])
+    return created
+
+
+def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) -> list[Created]:
+    """Insert the rows of products, with a few statements for all of them; see `create_product`."""
+    if len(several) == 1 and "slug" not in several[0]:
+        products = [_insert_with_free_slug(writes, several[0])]
     else:
-        product = _insert_with_free_slug(writes, values)
-    variants = [_insert_variant(writes, product["id"], variant) for variant in data["variants"]]
-    listings.open_listing(writes.connection, product, variants)
-    return Created(product, variants)
+        rows = [_product_values(data) for data in _with_slugs(writes.connection, several)]
+        products = writes.insert_many(Product, rows, by="slug")
+    pairs = [
+        (product["id"], variant)
+        for product, data in zip(products, several, strict=True)
+        for variant in data["variants"]
+    ]
+    variants = iter(_insert_variants(writes, pairs))
+    created = [
+        Created(product, list(islice(variants, len(data["variants"]))))
+        for product, data in zip(products, several, strict=True)
+    ]
+    listings.open_listings(writes.connection, [(it.product, it.variants) for it in created])
+    return created
 
 
-def _insert_variant(writes: AuditedWrites, product_id: int, data: dict[str, Any]) -> Row:
-    variant = writes.insert(
-        Variant,
-        product_id=product_id,
-        sku=data["sku"],
-        name=data["name"],
-        price_amount=data["price"]["amount"],
-        currency=data["price"]["currency"],
-        attributes=data["attributes"],
-        low_stock_threshold=data.get("low_stock_threshold"),
-    )
-    stock.open_stock(writes, variant["id"], data["stock"])
-    return variant | {"on_hand": data["stock"]}
+def _product_values(data: dict[str, Any]) -> Row:
+    values = {field: data[field] for field in ("name", "slug", "description", "status")}
+    values |= {field: data.get(field) for field in ("category_id", "publish_at")}
+    return values | _described(data)
 
 
-def _insert_with_free_slug(writes: AuditedWrites, values: dict[str, Any]) -> Row:
-    slug = slugify(values["name"], max_length=_LONGEST_SLUG, word_boundary=True)
-    if slug.isdecimal():
-        slug = f"product-{slug}"
+def _described(data: dict[str, Any]) -> Row:
+    """What is said of a product or variant, and what others call it."""
+    return {
+        "attributes": data["attributes"],
+        "external_reference": data.get("external_reference"),
+        "public_metadata": data.get("metadata", {}),
+    }
+
+
+def _insert_variants(
+    writes: AuditedWrites, pairs: Sequence[tuple[int, dict[str, Any]]]
+) -> list[Row]:
+    """Insert variants, each with the id of its product, and their stock."""
+    rows = [
+        {
+            "product_id": product_id,
+            "sku": data["sku"],
+            "name": data["name"],
+            "price_amount": data["price"]["amount"],
+            "currency": data["price"]["currency"],
+            "low_stock_threshold": data.get("low_stock_threshold"),
+            "prior_price_amount": None,
+            **_described(data),
+        }
+        for product_id, data in pairs
+    ]
+    variants = writes.insert_many(Variant, rows, by="sku")
+    prices.open_history(writes, variants)
+    on_hand = [data["stock"] for _, data in pairs]
+    stock.open_stock(writes, [(v["id"], n) for v, n in zip(variants, on_hand, strict=True)])
+    return [variant | {"on_hand": n} for variant, n in zip(variants, on_hand, strict=True)]
+
+
+def _slug_of(name: str) -> str:
+    slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
+    # Without a letter it might be taken for an id, and `ProductIn` would not have it.
+    lettered = any(character.isalpha() for character in slug)
+    return f"product-{slug}" if slug and (not lettered or slug in _ROUTES) else slug
+
+
+def _slug_by_chance(slug: str) -> str:
+    # Chance, not a counter: two requests at once must not both find the same next number.
+    return f"{slug or 'product'}-{secrets.token_hex(4)}"
+
+
+def _insert_with_free_slug(writes: AuditedWrites, data: dict[str, Any]) -> Row:
+    slug = _slug_of(data["name"])
     try:
         if slug:
-            return writes.insert(Product, **values, slug=slug)
+            return writes.insert(Product, **_product_values(data | {"slug": slug}))
     except IntegrityError as error:
         # Tried, not asked first: that is a query less, and nobody can come in between. The
         # failed statement leaves the transaction as it was.
         if not is_duplicate(error, "products", "slug"):
             raise
-    # Chance, not a counter: two requests at once must not both find the same next number.
-    return writes.insert(Product, **values, slug=f"{slug or 'product'}-{secrets.token_hex(4)}")
+    return writes.insert(Product, **_product_values(data | {"slug": _slug_by_chance(slug)}))
+
+
+def _with_slugs(connection: Connection, several: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with a slug each, which nobody else has."""
+    wanted = [None if "slug" in data else _slug_of(data["name"]) for data in several]
+    if not any(wanted):
+        taken = set[str]()
+    else:
+        taken = set(connection.scalars(queries.slugs_among([slug for slug in wanted if slug])))
+    taken |= {data["slug"] for data in several if "slug" in data}
+    whole = []
+    for data, slug in zip(several, wanted, strict=True):
+        if slug is None:
+            whole.append(data)
+            continue
+        free = slug if slug and slug not in taken else _slug_by_chance(slug)
+        taken.add(free)
+        whole.append(data | {"slug": free})
+    return whole
 
 
 def change_product(session: Session, product: Product, changes: dict[str, Any]) -> None:
-    """Change the product's own fields. Raises SlugTaken, NoSuchCategory."""
+    """Change the own fields of a product, which must be locked.
+
+    What becomes anything but a draft has no `publish_at` any more. A slug that it gives up leads
+    to it from then on.
+
+    Raises:
+        SlugTaken, ReferenceTaken, NoSuchCategory, NotADraft, AttributeMisfit: see `create_product`.
+    """
+    if changes.get("status", product.status) != "draft":
+        if changes.get("publish_at") is not None:
+            raise NotADraft
+        product.publish_at = None
+    if "attributes" in changes:
+        attributes.check(session, [("/attributes", changes["attributes"])], product.attributes)
+    former = product.slug
     for field, value in changes.items():
-        setattr(product, field, value)
-    with _unique_names():
+        setattr(product, _COLUMNS.get(field, field), value)
+    with unique_names():
+        if product.slug != former:
+            slugs.remember(session, product, former)
         session.flush()
     listings.refresh(session, product)
 
@@ -133,6 +251,7 @@ def delete_product(session: Session, product: Product) -> None:
     """Delete a product and what it owns; its ids are never used again. Raises ProductInUse."""
     session.execute(delete(ProductRating).where(ProductRating.product_id == product.id))
     listings.close_listing(session, product)
+    slugs.forget(session, product)
     session.delete(product)
     try:
         session.flush()
@@ -147,12 +266,15 @@ def add_variant(session: Session, product: Product, data: dict[str, Any]) -> Row
 
     Raises:
         SkuTaken: another variant has the SKU.
+        ReferenceTaken: another variant has the external reference.
         TooManyVariants: the product has as many as it can have.
+        AttributeMisfit: an attribute is not as it is defined.
     """
     if len(product.variants) >= MOST_VARIANTS:
         raise TooManyVariants(f"A product has {MOST_VARIANTS} variants at most.")
-    with _unique_names(), AuditedWrites(session) as writes:
-        variant = _insert_variant(writes, product.id, data)
+    attributes.check(session, [("/attributes", data["attributes"])])
+    with unique_names(), AuditedWrites(session) as writes:
+        (variant,) = _insert_variants(writes, [(product.id, data)])
     session.refresh(product, ["variants"])
     listings.refresh(session, product, stocked=int(variant["on_hand"] > 0))
     return variant
@@ -171,14 +293,20 @@ def find_variant_for_change(session: Session, variant_id: int) -> Variant:
 
 
 def change_variant(session: Session, variant: Variant, changes: dict[str, Any]) -> None:
-    """Change a variant's own fields, not its stock. Raises SkuTaken."""
-    price = changes.get("price")
-    if price is not None:
-        variant.price_amount, variant.currency = price["amount"], price["currency"]
-    for field in ("sku", "name", "attributes", "low_stock_threshold"):
-        if field in changes:
-            setattr(variant, field, changes[field])
-    with _unique_names():
+    """Change the own fields of a variant, which must be locked, not its stock.
+
+    Raises:
+        SkuTaken, ReferenceTaken: another variant has it.
+        AttributeMisfit: an attribute is not as it is defined.
+    """
+    if "attributes" in changes:
+        attributes.check(session, [("/attributes", changes["attributes"])], variant.attributes)
+    if "price" in changes:
+        prices.set_price(session, variant, changes["price"])
+    for field, value in changes.items():
+        if field != "price":
+            setattr(variant, _COLUMNS.get(field, field), value)
+    with unique_names():
         session.flush()
     listings.refresh(session, variant.product)
 
@@ -208,7 +336,7 @@ def find_for_change(session: Session, product_id: int) -> Product:
 
 
 @contextmanager
-def _unique_names() -> Iterator[None]:
+def unique_names() -> Iterator[None]:
     """Say which name is taken, instead of what the database says."""
     try:
         yield
@@ -217,6 +345,9 @@ def _unique_names() -> Iterator[None]:
             raise SkuTaken("One of the SKUs is taken. A SKU names one variant.") from error
         if is_duplicate(error, "products", "slug"):
             raise SlugTaken("The slug is taken. Choose another one.") from error
+        for table in ("products", "variants"):
+            if is_duplicate(error, table, "external_reference"):
+                raise ReferenceTaken("The external reference is taken.") from error
         if is_missing_reference(error):
             # The only reference that a client names is the category.
             fault = Fault("/category_id", "There is no such category.")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import fields, validate
 
 from shop.products.models import (
     STATUSES,
     Category,
     Product,
     ProductRating,
-    StockLevel,
-    StockMovement,
-    Variant,
 )
 from shop.products.operations import MOST_VARIANTS
 from shop.web.fields import (
@@ -24,132 +21,62 @@ from shop.web.fields import (
     Attributes,
     Choice,
     Code,
+    Instant,
     Integer,
     Line,
+    Metadata,
     Money,
     StrictSchema,
     Text,
 )
 
-# With a letter in it, so that it is never taken for an id.
-_SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
+# With a letter in it, so that it is never taken for an id; nor does it hide behind a route.
+SLUG = r"^(?!(?:bulk|exports|imports)$)[0-9-]*[a-z][a-z0-9-]*$"
+# Visible ASCII: what other systems call things, without ways to spell the same twice.
+REFERENCE = r"^[!-~]+$"
 _SKU = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_MOST_STOCK = 10**9
-#: JSON Schema for what must not be there.
-_ABSENT: dict[str, Any] = {"not": {}}
+MOST_STOCK = 10**9
 
 
-class VariantIn(StrictSchema):
+class Named(StrictSchema):
+    """What other systems call a thing and keep with it."""
+
+    external_reference = Code(
+        REFERENCE, 100, allow_none=True,
+        metadata={"description": "Its name in another system; unique.", "example": "ERP-4711"},
+    )  # fmt: skip
+    metadata = Metadata(metadata={"description": "Kept for other systems, shown to everybody."})
+
+
+class VariantIn(Named):
     """A variant of a new product."""
 
     sku = Code(_SKU, 64, required=True, metadata={"example": "OAK-TABLE-1"})
     name = Text(200, load_default="")
     price = fields.Nested(Money, required=True)
-    stock = Integer(0, _MOST_STOCK, required=True)
+    stock = Integer(0, MOST_STOCK, required=True)
     attributes = Attributes(load_default=dict)
     low_stock_threshold = Integer(
-        1, _MOST_STOCK, allow_none=True, load_default=None,
+        1, MOST_STOCK, allow_none=True, load_default=None,
         metadata={"description": "When less is there it is time to order more."},
     )  # fmt: skip
 
 
-class VariantPatch(StrictSchema):
+class VariantPatch(Named):
     """Changes to a variant's own fields; what is missing stays."""
 
     sku = Code(_SKU, 64)
     name = Text(200)
     price = fields.Nested(Money)
     attributes = Attributes()
-    low_stock_threshold = Integer(1, _MOST_STOCK, allow_none=True)
+    low_stock_threshold = Integer(1, MOST_STOCK, allow_none=True)
 
 
-class StockChange(StrictSchema):
-    """A change of stock: by `delta` (below 0 takes), or `set` to what was counted."""
+class MoneyOut(StrictSchema):
+    """An amount in integer minor units."""
 
-    class Meta(StrictSchema.Meta):
-        document: ClassVar = {
-            "oneOf": [
-                {"required": ["delta"], "properties": {"set": _ABSENT, "expected": _ABSENT}},
-                {"required": ["set", "expected"], "properties": {"delta": _ABSENT}},
-            ]
-        }
-
-    delta = Integer(-_MOST_STOCK, _MOST_STOCK)
-    set = Integer(0, _MOST_STOCK)
-    expected = Integer(0, _MOST_STOCK)
-    reason = Line(100, required=True, metadata={"example": "delivery 4711"})
-
-    @validates_schema
-    def _check_kind(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        if set(data) - {"reason"} not in ({"delta"}, {"set", "expected"}):
-            raise ValidationError("Either `delta`, or `set` and `expected`.")
-
-
-class StockOut(StrictSchema):
-    """How many of a variant are there."""
-
-    variant_id = fields.Integer(required=True)
-    on_hand = fields.Integer(required=True)
-    available = fields.Integer(required=True)
-    low_stock_threshold = fields.Integer(required=True, allow_none=True)
-    version = fields.Integer(required=True)
-
-
-class MovementOut(StrictSchema):
-    """One change of a variant's stock."""
-
-    id = fields.Integer(required=True)
-    delta = fields.Integer(required=True)
-    on_hand = fields.Integer(required=True, metadata={"description": "What was there afterwards."})
-    reason = fields.String(required=True)
-    order_id = fields.Integer(required=True, allow_none=True)
-    actor = fields.String(required=True, allow_none=True)
-    created_at = fields.DateTime(required=True)
-
-
-class MovementPage(StrictSchema):
-    """Movements, newest first."""
-
-    items = fields.List(fields.Nested(MovementOut), required=True)
-    next_cursor = fields.String(required=True, allow_none=True)
-
-
-class CategoryIn(StrictSchema):
-    """A new category."""
-
-    name = Line(200, required=True)
-    slug = Code(_SLUG, 200, metadata={"description": "From the name when it is missing."})
-    parent_id = Integer(1, LARGEST_ID, allow_none=True, load_default=None)
-    position = Integer(0, 10**6, load_default=0, metadata={"description": "Among its siblings."})
-
-
-class CategoryPatch(StrictSchema):
-    """Changes of a category; another `parent_id` moves it with all below it."""
-
-    name = Line(200)
-    slug = Code(_SLUG, 200)
-    parent_id = Integer(1, LARGEST_ID, allow_none=True)
-    position = Integer(0, 10**6)
-
-
-class CategoryOut(StrictSchema):
-    """A category as it is shown."""
-
-    id = fields.Integer(required=True)
-    parent_id = fields.Integer(required=True, allow_none=True)
-    name = fields.String(required=True)
-    slug = fields.String(required=True)
-    position = fields.Integer(required=True)
-    product_count = fields.Integer(
-        required=True, metadata={"description": "Active products in it and below it."}
-    )
-    version = fields.Integer(required=True)
-
-
-class CategoryTree(StrictSchema):
-    """Every category, parents before children, siblings by position and name."""
-
-    items = fields.List(fields.Nested(CategoryOut), required=True)
+    amount = fields.Integer(required=True)
+    currency = fields.String(required=True)
 
 
 class CategoryLink(StrictSchema):
@@ -160,13 +87,17 @@ class CategoryLink(StrictSchema):
     slug = fields.String(required=True)
 
 
-class ProductIn(StrictSchema):
+class ProductIn(Named):
     """A new product."""
 
     name = Line(200, required=True, metadata={"example": "Oak side table"})
-    slug = Code(_SLUG, 200, metadata={"description": "From the name when it is missing."})
+    slug = Code(SLUG, 200, metadata={"description": "From the name when it is missing."})
     description = Text(20_000, load_default="")
     status = Choice(STATUSES, load_default="active")
+    publish_at = Instant(
+        allow_none=True,
+        metadata={"description": "When a draft becomes active by itself; drafts alone have it."},
+    )
     category_id = Integer(1, LARGEST_ID, allow_none=True)
     attributes = Attributes(load_default=dict)
     variants = fields.List(
@@ -174,32 +105,40 @@ class ProductIn(StrictSchema):
     )
 
 
-class ProductPatch(StrictSchema):
+class ProductPatch(Named):
     """Changes to a product's own fields; what is missing stays."""
 
     name = Line(200)
-    slug = Code(_SLUG, 200)
+    slug = Code(SLUG, 200)
     description = Text(20_000)
     status = Choice(STATUSES)
+    publish_at = Instant(
+        allow_none=True,
+        metadata={"description": "When a draft becomes active by itself; drafts alone have it."},
+    )
     category_id = Integer(1, LARGEST_ID, allow_none=True)
     attributes = Attributes()
 
 
-class MoneyOut(StrictSchema):
-    """An amount in integer minor units."""
+class NamedOut(StrictSchema):
+    """What other systems call a thing and keep with it."""
 
-    amount = fields.Integer(required=True)
-    currency = fields.String(required=True)
+    external_reference = fields.String(required=True, allow_none=True)
+    metadata = Metadata(required=True)
 
 
-class VariantOut(StrictSchema):
+class VariantOut(NamedOut):
     """A variant as it is shown."""
 
     id = fields.Integer(required=True)
     sku = fields.String(required=True)
     name = fields.String(required=True)
     price = fields.Nested(MoneyOut, required=True)
-    attributes = fields.Dict(required=True, keys=fields.String(), values=fields.String())
+    prior_price = fields.Nested(
+        MoneyOut, required=True, allow_none=True,
+        metadata={"description": "Of a reduced price: the lowest of the 30 days before it."},
+    )  # fmt: skip
+    attributes = Attributes(required=True)
     available = fields.Integer(required=True, metadata={"description": "How many are there."})
     version = fields.Integer(required=True)
 
@@ -215,7 +154,7 @@ class RatingOut(StrictSchema):
     )  # fmt: skip
 
 
-class ProductOut(StrictSchema):
+class ProductOut(NamedOut):
     """A product as it is shown."""
 
     id = fields.Integer(required=True)
@@ -223,8 +162,9 @@ class ProductOut(StrictSchema):
     slug = fields.String(required=True)
     description = fields.String(required=True)
     status = fields.String(required=True)
+    publish_at = fields.DateTime(required=True, allow_none=True)
     category = fields.Nested(CategoryLink, required=True, allow_none=True)
-    attributes = fields.Dict(required=True, keys=fields.String(), values=fields.String())
+    attributes = Attributes(required=True)
     rating = fields.Nested(RatingOut, required=True)
     price_from = fields.Nested(MoneyOut, required=True)
     variants = fields.List(fields.Nested(VariantOut), required=True)
@@ -248,32 +188,40 @@ def products_out(products: Sequence[Any], variants: Sequence[Any]) -> list[dict[
 
 def variant_out(variant: Any) -> dict[str, Any]:
     """`VariantOut` of a variant row (see `queries`), ready for JSON."""
-    _, id_, sku, name, amount, currency, attributes, on_hand, version = variant
+    _, id_, sku, name, amount, currency, attributes, on_hand, version = variant[:9]
+    prior, reference, metadata = variant[9:]
     return {
         "id": id_,
         "sku": sku,
         "name": name,
         "price": {"amount": amount, "currency": currency},
+        "prior_price": None if prior is None else {"amount": prior, "currency": currency},
         "attributes": _json(attributes),
         "available": on_hand,
+        "external_reference": reference,
+        "metadata": _json(metadata),
         "version": version,
     }
 
 
 def _product_out(product: Any, variants: list[dict[str, Any]]) -> dict[str, Any]:
     id_, name, slug, description, status, attributes, version, created_at, updated_at = product[:9]
-    category, stars = product[9:12], product[12:]
+    publish_at, reference, metadata = product[9:12]
+    category, stars = product[12:15], product[15:]
     return {
         "id": id_,
         "name": name,
         "slug": slug,
         "description": description,
         "status": status,
+        "publish_at": publish_at,
         "category": None if category[0] is None else dict(zip(_LINK, category, strict=True)),
         "attributes": _json(attributes),
         "rating": _rating(stars),
         "price_from": min((v["price"] for v in variants), key=lambda price: price["amount"]),
         "variants": variants,
+        "external_reference": reference,
+        "metadata": _json(metadata),
         "version": version,
         "created_at": created_at,
         "updated_at": updated_at,
@@ -292,9 +240,9 @@ def _rating(stars: Sequence[int | None]) -> dict[str, Any]:
     }
 
 
-def _json(attributes: str | dict[str, str]) -> Any:
-    """Attributes as they are in an object, or as text of JSON that need not be parsed."""
-    return orjson.Fragment(attributes) if isinstance(attributes, str) else attributes
+def _json(values: str | dict[str, Any] | None) -> Any:
+    """Values as they are in an object, or as text of JSON that need not be parsed; none are {}."""
+    return orjson.Fragment(values) if isinstance(values, str) else values or {}
 
 
 def product_out(
@@ -327,36 +275,13 @@ def _variant_row(variant: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(variant[name] for name in _VARIANT_COLUMNS)
 
 
-def stock_out(level: StockLevel, variant: Variant) -> dict[str, Any]:
-    """`StockOut`, ready for JSON."""
-    return {
-        "variant_id": level.variant_id,
-        "on_hand": level.on_hand,
-        "available": level.on_hand,
-        "low_stock_threshold": variant.low_stock_threshold,
-        "version": level.version,
-    }
-
-
-def movement_out(movement: StockMovement) -> dict[str, Any]:
-    """`MovementOut`, ready for JSON."""
-    return {name: getattr(movement, name) for name in MovementOut._declared_fields}
-
-
-def category_out(category: Category, product_count: int) -> dict[str, Any]:
-    """`CategoryOut`, ready for JSON."""
-    names = ("id", "parent_id", "name", "slug", "position", "version")
-    shown = {name: getattr(category, name) for name in names}
-    return shown | {"product_count": product_count}
-
-
 _LINK = ("id", "name", "slug")
 _STARS = ("stars_1", "stars_2", "stars_3", "stars_4", "stars_5")
 _PRODUCT_COLUMNS = (
     "id", "name", "slug", "description", "status", "attributes", "version", "created_at",
-    "updated_at",
+    "updated_at", "publish_at", "external_reference", "public_metadata",
 )  # fmt: skip
 _VARIANT_COLUMNS = (
     "product_id", "id", "sku", "name", "price_amount", "currency", "attributes", "on_hand",
-    "version",
+    "version", "prior_price_amount", "external_reference", "public_metadata",
 )  # fmt: skip

@@ -7,13 +7,12 @@ collations are, and nothing that somebody types can be an operator of theirs.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Integer
+from sqlalchemy import ColumnElement, Integer, String, and_, bindparam, func, literal, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -21,11 +20,9 @@ from sqlalchemy.sql.expression import FunctionElement
 VERSION = 1
 #: Longest word; both engines index longer ones than this.
 _LONGEST = 80
-# What stands before each word says where it was. Three letters, so that the shortest word is long
-# enough for any server's minimum, and none is a stop word.
-_ANYWHERE, _IN_NAME, _EXACTLY = "aaa", "nnn", "xxx"
-#: Who looks for nothing that is a word finds nothing.
-_NOWHERE = "zzz"
+# What stands before each word, so that the shortest one is long enough for any server's minimum,
+# and none is a stop word. A search without a word looks for the other, which nothing has.
+_WORD, _NO_WORD = "aaa", "zzz"
 _ASCII_WORD = re.compile("[a-z0-9]+")
 # Alphabets that put no space between words: each letter is a word.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "YI")
@@ -67,48 +64,43 @@ def _spelt(word: str) -> str:
     return spelling[:_LONGEST]
 
 
-def words_of(name: str, texts: Iterable[str], codes: Iterable[str]) -> str:
-    """The words of a product, by spaces: of its name, its codes (SKUs) and other texts."""
-    named = {_spelt(word) for word in split(name)}
-    codes = list(codes)
-    anywhere = named.union(_spelt(word) for text in (*texts, *codes) for word in split(text))
-    found = {_ANYWHERE + word for word in anywhere} | {_IN_NAME + word for word in named}
-    return " ".join(sorted(found | {_exact(text) for text in (name, *codes)}))
-
-
-def _exact(text: str) -> str:
-    """One word for a whole text, the same for whatever reads the same."""
-    return _EXACTLY + hashlib.blake2b(" ".join(split(text)).encode(), digest_size=10).hexdigest()
+def words_of(texts: Iterable[str]) -> str:
+    """The words of some texts, each once, by spaces."""
+    found = {_WORD + _spelt(word) for text in texts for word in split(text)}
+    return " ".join(sorted(found))
 
 
 class Search:
     """What somebody looks for: all of its words, the last one perhaps not typed to its end."""
 
     def __init__(self, text: str) -> None:
-        self._words = [_spelt(word) for word in split(text)]
-        self._exact = _exact(text)
+        self.text = text
+        self.words = list(split(text))
 
     @property
-    def anywhere(self) -> str:
-        """All words somewhere in the product, for `matches`."""
-        return self._all(_ANYWHERE)
+    def values(self) -> dict[str, Any]:
+        """Values of parameters: `anywhere` is for `matches`, `whole` and `word_...` for names."""
+        words = [f" {word} " for word in self.words]
+        values: dict[str, Any] = {f"word_{n}": word for n, word in enumerate(words)}
+        if words:
+            values[f"word_{len(words) - 1}"] = words[-1].rstrip()
+        # SKUs have their case; people seldom type it.
+        skus = (self.text, self.text.upper())
+        return values | {"anywhere": self._anywhere, "whole": " ".join(self.words), "skus": skus}
 
     @property
-    def in_name(self) -> str:
-        """All words in its name, for `matches`."""
-        return self._all(_IN_NAME)
-
-    @property
-    def exactly(self) -> str:
-        """Its name, or one of its SKUs, is just that, for `matches`."""
-        return f"+{self._exact}"
-
-    def _all(self, mark: str) -> str:
-        if not self._words:
-            return f"+{_NOWHERE}"
+    def _anywhere(self) -> str:
+        if not self.words:
+            return f"+{_NO_WORD}"
         # Both engines take `*` behind the beginning of a word; the plus is MariaDB's own.
-        *whole, last = [f"+{mark}{word}" for word in self._words]
-        return " ".join([*whole, f"{last}*"])
+        return " ".join(f"+{_WORD}{_spelt(word)}" for word in self.words) + "*"
+
+
+def in_name(name: Any, words: int) -> ColumnElement[bool]:
+    """Whether all of so many words are in a name that is stored as `split` words, by spaces."""
+    padded = literal(" ").concat(name).concat(" ")
+    found = (bindparam(f"word_{n}", type_=String()) for n in range(words))
+    return and_(true(), *(func.instr(padded, word) > 0 for word in found))
 
 
 class matches(FunctionElement[int]):  # noqa: N801 (used like SQLAlchemy's functions)

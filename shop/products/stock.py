@@ -5,7 +5,7 @@ Whoever changes several variants does so in the order of their ids, before anyth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites
+from shop.audit.capture import AuditedWrites, Row
 from shop.errors import Conflict, NotFound
 from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
@@ -60,10 +60,14 @@ class StockChanged(Conflict):
     """The stock is not what the caller takes it for."""
 
 
-def open_stock(writes: AuditedWrites, variant_id: int, on_hand: int) -> None:
-    """Begin the ledger of a new variant."""
-    writes.insert(StockLevel, variant_id=variant_id, on_hand=on_hand)
-    _record(writes, variant_id, on_hand, on_hand, reason="initial")
+def open_stock(writes: AuditedWrites, levels: Sequence[tuple[int, int]]) -> None:
+    """Begin the ledgers of new variants: the id of each, and how many are there."""
+    rows = [{"variant_id": variant_id, "on_hand": on_hand} for variant_id, on_hand in levels]
+    writes.insert_many(StockLevel, rows)
+    movements = [
+        _movement(variant_id, on_hand, on_hand, reason="initial") for variant_id, on_hand in levels
+    ]
+    writes.connection.execute(insert(StockMovement), movements)
 
 
 def move(
@@ -185,23 +189,15 @@ def _moved(
     listings.count_stocked(writes.connection, variant_id, level.on_hand - delta, level.on_hand)
     now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
     writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
-    _record(writes, variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
+    movement = _movement(variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
+    writes.connection.execute(insert(StockMovement), movement)
     return level
 
 
-def _record(
-    writes: AuditedWrites,
-    variant_id: int,
-    delta: int,
-    on_hand: int,
-    *,
-    reason: str,
-    order_id: int | None = None,
-) -> None:
-    writes.connection.execute(
-        _MOVEMENT,
-        {
-            "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
-            "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
-        },
-    )  # fmt: skip
+def _movement(
+    variant_id: int, delta: int, on_hand: int, *, reason: str, order_id: int | None = None
+) -> Row:
+    return {
+        "variant_id": variant_id, "delta": delta, "on_hand": on_hand, "reason": reason,
+        "order_id": order_id, "actor": provenance.actor.get(), "created_at": clock.now(),
+    }  # fmt: skip

@@ -64,12 +64,17 @@ def shown_name(name: str) -> str:
 
 def find_for_change(session: Session, review_id: int) -> Review:
     """The review with its product under a lock. Raises NotFound."""
+    return find_with_status(session, review_id)[0]
+
+
+def find_with_status(session: Session, review_id: int) -> tuple[Review, str]:
+    """The review and the status of its product, both under a lock. Raises NotFound."""
     product_id = session.execute(queries.product_of(review_id)).scalar_one_or_none()
     if product_id is not None:
-        session.execute(queries.lock_product(product_id)).first()
+        product = session.execute(queries.lock_product(product_id)).first()
         review = session.execute(queries.for_change(review_id)).scalar_one_or_none()
-        if review is not None:
-            return review
+        if product is not None and review is not None:
+            return review, product.status
     raise NotFound(f"There is no review {review_id}.")
 
 

@@ -47,6 +47,15 @@ def for_change(review_id: int) -> Select[Review]:
     )
 
 
+def with_status_of_product(review_id: int) -> Select[Review, str]:
+    """A review, and whether its product is shown."""
+    return (
+        select(Review, Product.status)
+        .join(Product, Product.id == Review.product_id)
+        .where(Review.id == review_id)
+    )
+
+
 def product_of(review_id: int) -> Select[int]:
     """The product that a review is of."""
     return select(Review.product_id).where(Review.id == review_id)

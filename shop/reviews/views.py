@@ -42,6 +42,7 @@ reviews = Blueprint("reviews", __name__, description="What customers think of pr
 @reviews.query(ProductReviewQuery)
 @reviews.response(200, ReviewPage, headers=ETAG | LINK)
 @reviews.conditional
+@reviews.shared
 @reviews.refuses(404)
 def list_product_reviews(limit: int, sort: str, id: int, cursor: str | None = None) -> Response:
     """The approved reviews of a product."""
@@ -105,17 +106,20 @@ def write_review(data: dict[str, Any], id: int) -> Response:
 @reviews.allow(*EVERYONE)
 @reviews.response(200, ReviewOut, headers=ETAG)
 @reviews.conditional
+@reviews.shared
 @reviews.refuses(404)
 def get_review(id: int) -> Response:
-    """One review: approved, one's own, or for staff any."""
-    review = db.session.get(Review, id)
-    if review is None or not _may_see(review):
+    """One review: approved, of a product that is shown; one's own; or for staff any."""
+    row = db.session.execute(queries.with_status_of_product(id)).first()
+    if row is None or not _may_see(row[0], row[1]):
         raise NotFound(f"There is no review {id}.")
-    return answer(review_out(review), version=review.version)
+    review = row[0]
+    return answer(review_out(review), version=review.version, modified=review.updated_at)
 
 
-def _may_see(review: Review) -> bool:
-    return review.status == "approved" or current_caller().is_employee or _is_own(review)
+def _may_see(review: Review, product_status: str) -> bool:
+    public = review.status == "approved" and product_status == "active"
+    return public or current_caller().is_employee or _is_own(review)
 
 
 def _is_own(review: Review) -> bool:
@@ -125,8 +129,8 @@ def _is_own(review: Review) -> bool:
 
 def _seen_for_change(id: int) -> Review:
     """The review under a lock, if the caller may see it. Raises NotFound."""
-    review = operations.find_for_change(db.session(), id)
-    if not _may_see(review):
+    review, status = operations.find_with_status(db.session(), id)
+    if not _may_see(review, status):
         raise NotFound(f"There is no review {id}.")
     return review
 

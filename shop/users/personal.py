@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shop.idempotency.operations import forget_caller
 from shop.mail.operations import withdraw
 from shop.users import one_time, queries
 from shop.users.models import Address, SecurityEvent, User
@@ -51,6 +52,8 @@ def _show_sessions(session: Session, user: User) -> list[dict[str, Any]]:
 
 def _erase_sessions(session: Session, user: User) -> None:
     withdraw(session, user.id, user.email)
+    # Kept answers tell what was sent, an address say.
+    forget_caller(session, f"users/{user.id}")
     one_time.void(session, user.id)
     delete_sessions(session, user.id)
 

@@ -15,10 +15,11 @@ from flask_smorest.utils import prepare_response
 from marshmallow import Schema, fields
 
 from shop.errors import NotFound
+from shop.web.answers import let_caches_keep
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
-from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, once
+from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, TAKES_KEYS, once
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import NO_ID, IdConverter, document_id
 
@@ -30,11 +31,18 @@ LINK = {
         "schema": {"type": "string"},
     }
 }
+MOVED = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
 _ABOUT_KEYS = (
     "A value that no other request has, such as a random UUID. Send the same one when you send the"
     " request again: it has its effect once. After a success you get the same answer for 24 hours,"
     f" with the header `{REPLAYED}: true`."
 )
+_TOLD_OF_KEYS = {
+    REPLAYED: {
+        "description": f"`true` when an earlier request with the `{HEADER}` got this answer.",
+        "schema": {"type": "string"},
+    }
+}
 LOCATION = {"Location": {"description": "Where the new one is.", "schema": {"type": "string"}}}
 
 
@@ -87,6 +95,8 @@ class Api(flask_smorest.Api):
             self.spec.components.response(http.HTTPStatus(status).name, response, lazy=True)
         unchanged = {"description": "You have it already.", "headers": ETAG}
         self.spec.components.response("NOT_MODIFIED", unchanged, lazy=True)
+        moved = {"description": "It is elsewhere.", "headers": MOVED}
+        self.spec.components.response("MOVED_PERMANENTLY", moved, lazy=True)
 
     def _register_pagination_header(self) -> None:
         """Pages are described by their own shapes."""
@@ -161,6 +171,20 @@ class Blueprint(flask_smorest.Blueprint):
             Callable[[View], View], self.arguments(schema(), location="query", as_kwargs=True)
         )
 
+    def response(
+        self, status: int, shape: Any = None, *, headers: dict[str, Any] | None = None, **more: Any
+    ) -> Callable[[View], View]:
+        """Document the answer of a success; one that may be a repeated one can say so."""
+
+        def decorate(view: View) -> View:
+            told = _TOLD_OF_KEYS if hasattr(view, TAKES_KEYS) else {}
+            known = super(Blueprint, self).response(
+                status, shape, headers=(headers or {}) | told or None, **more
+            )
+            return cast(View, known(view))
+
+        return decorate
+
     def refuses(self, *statuses: int) -> Callable[[View], View]:
         """Document the problems that the operation may answer with besides the usual ones."""
         responses = {status: http.HTTPStatus(status).name for status in statuses}
@@ -172,6 +196,21 @@ class Blueprint(flask_smorest.Blueprint):
             view, "If-None-Match", "The `ETag` of what you have: 304 if it is still so."
         )
         return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
+
+    def shared(self, view: View) -> View:
+        """Let caches keep what everybody sees of it; its answer must not depend on other headers
+        than `Authorization`.
+        """
+
+        @functools.wraps(view)
+        def kept(*args: Any, **kwargs: Any) -> Any:
+            return let_caches_keep(view(*args, **kwargs))
+
+        return cast(View, kept)
+
+    def moves(self, view: View) -> View:
+        """Document that what is asked for may be elsewhere by now."""
+        return cast(View, self.doc(responses={301: "MOVED_PERMANENTLY"})(view))
 
     def idempotent(
         self, *, required: bool = False, guest: Callable[[], str | None] | None = None

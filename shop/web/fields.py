@@ -213,14 +213,40 @@ class Money(StrictSchema):
     currency = Currency(required=True)
 
 
+class Value(fields.Field[Any]):
+    """A text, a whole number, or true or false; what it is, it stays.
+
+    Whole numbers are those that every JSON reader takes as they are: 2^53 - 1 at most.
+    """
+
+    default_error_messages = {"invalid": "Not a string, an integer or a boolean."}  # noqa: RUF012
+    largest = 2**53 - 1
+
+    def __init__(self, longest: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.longest, self.text = longest, Text(longest)
+        self.number = Integer(-self.largest, self.largest)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return self.number.deserialize(value, attr, data, **kwargs)
+        if isinstance(value, str):
+            return self.text.deserialize(value, attr, data, **kwargs)
+        raise self.make_error("invalid")
+
+
 class Attributes(fields.Dict):
-    """Up to 50 named texts, such as `{"material": "oak"}`."""
+    """Up to 50 named values, such as `{"material": "oak", "drawers": 3, "outdoor": false}`."""
 
     most = 50
+    longest = 200
     names = Form(r"^[a-z][a-z0-9_]*$", 1, 40)
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(keys=fields.String(validate=self.names), values=Text(200), **kwargs)
+        keys = fields.String(validate=self.names)
+        super().__init__(keys=keys, values=Value(self.longest), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if isinstance(value, Mapping) and len(value) > self.most:
@@ -230,7 +256,7 @@ class Attributes(fields.Dict):
         except ValidationError as error:
             if not isinstance(error.messages, dict):
                 raise
-            # marshmallow sets apart what is wrong with a name and with its text.
+            # marshmallow sets apart what is wrong with a name and with its value.
             flat = {
                 name: [message for part in parts.values() for message in part]
                 for name, parts in error.messages.items()
@@ -238,10 +264,21 @@ class Attributes(fields.Dict):
             raise ValidationError(flat) from error
 
 
+class Metadata(Attributes):
+    """Up to 50 named values that the shop keeps for other systems, and shows to everybody."""
+
+    longest = 500
+    names = Form(r"^[A-Za-z][A-Za-z0-9_.-]*$", 1, 40)
+
+
 def document(field: fields.Field[Any]) -> Mapping[str, Any]:
     """For apispec: what it cannot see by itself."""
     if isinstance(field, Currency):
         return {"enum": [current_app.config["CURRENCY"]]}
+    if isinstance(field, Value):
+        text = {"type": "string", "maxLength": field.longest, "pattern": _TEXT}
+        number = {"type": "integer", "minimum": -field.largest, "maximum": field.largest}
+        return {"anyOf": [text, number, {"type": "boolean"}]}
     if isinstance(field, Attributes):
         names = {"pattern": field.names.regex.pattern, "maxLength": field.names.max}
         return {"maxProperties": field.most, "propertyNames": names}

@@ -33,6 +33,9 @@ LONGEST_KEY = 255
 PATTERN = rf"^[!-~]([ -~]{{0,{LONGEST_KEY - 2}}}[!-~])?$"
 REPLAYED = "Idempotency-Replayed"
 
+#: The mark of a view that takes keys.
+TAKES_KEYS = "takes_idempotency_keys"
+
 _KEY = re.compile(PATTERN.replace("$", r"\Z"))
 _KEPT_HEADERS = ("Content-Type", "ETag", "Location")
 
@@ -96,6 +99,7 @@ def once(view: View, *, required: bool, guest: Callable[[], str | None] | None) 
         found = _keys().claim(_caller(guest), _operation(), key, _fingerprint())
         return _replay(found) if isinstance(found, Kept) else _run(found, view, args, kwargs)
 
+    setattr(run, TAKES_KEYS, True)
     return cast(View, run)
 
 

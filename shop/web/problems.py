@@ -116,7 +116,12 @@ def _on_refusal(refusal: Refusal) -> Response:
 
 
 def _on_invalid(error: ValidationError) -> Response:
-    return problem("validation", faults=tuple(_faults(error.messages, ""))[:_MOST_FAULTS])
+    return problem("validation", faults=faults_of(error, _MOST_FAULTS))
+
+
+def faults_of(error: ValidationError, most: int) -> tuple[Fault, ...]:
+    """What is wrong with each value, at most so many of them."""
+    return tuple(_faults(error.messages, ""))[:most]
 
 
 def _on_http_error(error: HTTPException) -> Response:

@@ -74,6 +74,9 @@ def _complete(response: Response) -> Response:
     headers.setdefault("Content-Security-Policy", _NOTHING_LOADS)
     if request.is_secure:
         headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    if len(vary := headers.getlist("Vary")) > 1:
+        # Some clients and caches look at the first one only.
+        headers["Vary"] = ", ".join(vary)
     if "Authorization" in request.headers or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     return response

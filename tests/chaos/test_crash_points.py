@@ -33,6 +33,11 @@ IN_REQUEST = (
 )  # fmt: skip
 IN_DRAIN = ("after-stamp", "after-publish", "after-acknowledgement", "after-cursor")
 
+#: Each point takes a start of the server, and most of what is tried is the same on both engines.
+BOTH_WHEN_FULL = pytest.mark.parametrize(
+    "database_url", ["mariadb", pytest.param("sqlite", marks=pytest.mark.full)], indirect=True
+)
+
 pytestmark = pytest.mark.xdist_group("chaos")
 
 
@@ -81,6 +86,7 @@ def send_until_final(shop: RunningShop, body: dict[str, Any], key: str) -> reque
     raise AssertionError(f"no final answer within the lease and 5 s: {key}")
 
 
+@BOTH_WHEN_FULL
 @pytest.mark.timeout(400)
 def test_a_request_whose_worker_dies_anywhere_has_one_effect_and_one_answer(
     database_url: str, tmp_path: Path
@@ -125,6 +131,7 @@ def counted(database_url: str) -> dict[str, int]:
         }
 
 
+@BOTH_WHEN_FULL
 @pytest.mark.timeout(400)
 def test_a_drain_that_dies_anywhere_loses_and_invents_no_event(
     database_url: str, tmp_path: Path, mosquitto: Mosquitto

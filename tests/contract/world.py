@@ -56,6 +56,9 @@ class World:
             shelf = {"name": f"Shelf {number}", "parent_id": 1 if number > THINGS // 2 else None}
             made = self._client.post("/api/v1/categories", json=shelf, headers=admin)
             assert made.status_code == 201
+            wood = {"code": f"wood_{number}", "name": "Wood", "kind": "text"}
+            made = self._client.post("/api/v1/attributes", json=wood, headers=admin)
+            assert made.status_code == 201
             body = {"name": f"till {number}", "scopes": ["products:write"]}
             assert self._client.post(KEYS, json=body, headers=admin).status_code == 201
 

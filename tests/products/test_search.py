@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from shop.db import db, transactional
-from shop.products import listings
+from shop.products import jobs
 from shop.products.models import ProductListing
 from tests import factories
 
@@ -124,8 +124,8 @@ def test_listings_of_an_earlier_version_are_made_anew(
     assert found(client, "oak") == []
 
     with app.app_context():
-        done = transactional(listings.refresh_stale)(db.session(), None)  # type: ignore[arg-type]
-        again = transactional(listings.refresh_stale)(db.session(), None)  # type: ignore[arg-type]
+        done = transactional(jobs.refresh_stale)(db.session(), None)  # type: ignore[arg-type]
+        again = transactional(jobs.refresh_stale)(db.session(), None)  # type: ignore[arg-type]
 
-    assert (done, again) == (1, 0)
+    assert (done["refreshed"], again["refreshed"]) == (1, 0)
     assert found(client, "oak") == ["Oak"]

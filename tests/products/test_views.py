@@ -56,15 +56,18 @@ def test_a_product_shows_what_the_contract_says(client: FlaskClient, staff: dict
     assert made.pop("created_at") <= made.pop("updated_at")
     assert made == {
         "name": "Oak", "slug": "oak", "description": "", "status": "active", "version": 1,
-        "attributes": {"wood": "oak"}, "category": None,
+        "attributes": {"wood": "oak"}, "category": None, "publish_at": None,
+        "external_reference": None, "metadata": {},
         "rating": {"average": None, "count": 0,
                    "distribution": {"1": 0, "2": 0, "3": 0, "4": 0, "5": 0}},
         "price_from": {"amount": 9900, "currency": "EUR"},
         "variants": [
             {"sku": "OAK-L", "name": "", "price": {"amount": 19900, "currency": "EUR"},
-             "attributes": {"size": "L"}, "available": 0, "version": 1},
+             "attributes": {"size": "L"}, "available": 0, "version": 1, "prior_price": None,
+             "external_reference": None, "metadata": {}},
             {"sku": "OAK-S", "name": "Small", "price": {"amount": 9900, "currency": "EUR"},
-             "attributes": {}, "available": 7, "version": 1},
+             "attributes": {}, "available": 7, "version": 1, "prior_price": None,
+             "external_reference": None, "metadata": {}},
         ],
     }  # fmt: skip
 
@@ -245,7 +248,9 @@ CHANGES: dict[str, Any] = {
     "slug": "ash",
     "description": "Two\nlines",
     "status": "archived",
-    "attributes": {"wood": "ash"},
+    "attributes": {"wood": "ash", "legs": 4, "outdoor": False},
+    "external_reference": "ERP/4711",
+    "metadata": {"Erp.Id": 4711, "synced": True, "note": "by night"},
 }
 
 

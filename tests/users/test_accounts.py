@@ -127,17 +127,21 @@ def test_an_address_is_taken_in_every_spelling(
     assert snapshot(session) == before
 
 
+ACCENTED = ("jos\u00e9@example.com", "jose\u0301@example.com", "JOS\u00c9@example.com",
+            " JOSE\u0301@Example.com")  # fmt: skip
 SPELLINGS = ("anna@example.com", "ANNA@example.com", "Anna@Example.Com", "ａnna@example.com",
              " anna@example.com", "annA@EXAMPLE.com", "ANNA@ｅxample.com")  # fmt: skip
 
 
+@pytest.mark.parametrize("spellings", [SPELLINGS, ACCENTED], ids=["case", "accents"])
 def test_of_a_hundred_registrations_of_one_address_at_once_one_succeeds(
-    app: Flask, session: Session, monkeypatch: pytest.MonkeyPatch
+    app: Flask, session: Session, monkeypatch: pytest.MonkeyPatch, spellings: tuple[str, ...]
 ) -> None:
+    """CC-06."""
     unlimited(app, monkeypatch)
 
     def register(number: int) -> int:
-        wish = registration(email=SPELLINGS[number % len(SPELLINGS)], name=f"Anna {number}")
+        wish = registration(email=spellings[number % len(spellings)], name=f"Anna {number}")
         return app.test_client().post(USERS, json=wish).status_code
 
     with ThreadPoolExecutor(50) as pool:
@@ -145,7 +149,7 @@ def test_of_a_hundred_registrations_of_one_address_at_once_one_succeeds(
 
     assert statuses[201] == 1
     assert set(statuses) <= {201, 409, 503}
-    assert [user.email for user in session.scalars(select(User))] == ["anna@example.com"]
+    assert [user.email for user in session.scalars(select(User))] == [spellings[0]]
     assert session.scalar(select(func.count()).select_from(OutgoingMail)) == 1
 
 

@@ -94,6 +94,7 @@ def test_an_edit_of_the_present_version_is_made(
 def test_an_edit_of_any_other_version_is_refused(
     client: FlaskClient, staff: dict[str, str], product: dict[str, Any], header: str, method: str
 ) -> None:
+    """BL-20."""
     headers = staff | {"If-Match": header.encode().decode("latin-1")}
 
     answer = client.open(product["address"], method=method, json={"name": "x"}, headers=headers)
@@ -111,6 +112,7 @@ def test_an_edit_of_no_version_in_particular_is_refused(
     headers: dict[str, str],
     method: str,
 ) -> None:
+    """BL-20."""
     answer = client.open(product["address"], method=method, json={}, headers=staff | headers)
 
     assert_problem(answer, "version-required")

@@ -136,7 +136,7 @@ def test_a_chunked_body_up_to_the_limit_is_read(
 def test_each_wrong_value_has_a_pointer(client: FlaskClient, staff: dict[str, str]) -> None:
     body = {
         "name": "",
-        "attributes": {"Bad/Key": "x", "a": 1},
+        "attributes": {"Bad/Key": "x", "a": 1.5},
         "variants": [factories.variant_body(price={"amount": 1.5, "currency": "EUR"}, colour="x")],
     }
 

@@ -12,14 +12,14 @@ from shop.db import db, transactional
 from shop.errors import NotFound
 from shop.products import categories as tree
 from shop.products import queries
-from shop.products.models import Category
-from shop.products.schemas import (
+from shop.products.category_schemas import (
     CategoryIn,
     CategoryOut,
     CategoryPatch,
     CategoryTree,
     category_out,
 )
+from shop.products.models import Category
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE
@@ -32,10 +32,10 @@ categories = Blueprint("categories", __name__, description="The tree of categori
 @categories.allow(*EVERYONE)
 @categories.response(200, CategoryTree, headers=ETAG)
 @categories.conditional
+@categories.shared
 def list_categories() -> Response:
     """The whole tree: parents before children, siblings by position and name."""
-    found = db.session.scalars(queries.all_categories()).all()
-    counts = _counts(found)
+    found, counts = _counted()
     return answer({"items": [category_out(item, counts[item.id]) for item in _in_order(found)]})
 
 
@@ -51,9 +51,11 @@ def _in_order(found: Sequence[Category]) -> list[Category]:
     return walk(None)
 
 
-def _counts(found: Sequence[Category]) -> Counter[int]:
-    """Active products in each category and below it."""
-    return tree.counted_below(found, db.session.execute(queries.product_counts()).all())
+def _counted() -> tuple[list[Category], Counter[int]]:
+    """All categories, and the number of active products in each and below it; one query."""
+    rows = db.session.execute(queries.counted_categories()).all()
+    found = [category for category, _ in rows]
+    return found, tree.counted_below(found, ((category.id, count) for category, count in rows))
 
 
 @categories.post("/categories")
@@ -76,11 +78,11 @@ def create_category(data: dict[str, Any]) -> Response:
 @categories.allow(*EVERYONE)
 @categories.response(200, CategoryOut, headers=ETAG)
 @categories.conditional
+@categories.shared
 @categories.refuses(404)
 def get_category(id: int) -> Response:
     """One category."""
-    found = db.session.scalars(queries.all_categories()).all()
-    counts = _counts(found)
+    found, counts = _counted()
     for category in found:
         if category.id == id:
             return answer(category_out(category, counts[id]), version=category.version)
@@ -99,7 +101,7 @@ def change_category(changes: dict[str, Any], id: int) -> Response:
     category = tree.find_category(db.session(), id)
     check_version(category.version, required=True)
     tree.change_category(db.session(), category, changes)
-    counts = _counts(tree.locked_tree(db.session()))
+    _, counts = _counted()
     return answer(category_out(category, counts[id]), version=category.version)
 
 

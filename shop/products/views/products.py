@@ -9,7 +9,6 @@ from flask import Response, url_for
 
 from shop.db import db, read, transactional
 from shop.errors import NotFound
-from shop.keyset import Order
 from shop.products import operations, queries
 from shop.products.categories import below
 from shop.products.facets import facets_of
@@ -25,7 +24,7 @@ from shop.products.schemas import (
     stored_product_out,
 )
 from shop.products.search import Search
-from shop.web.answers import answer, check_version
+from shop.web.answers import answer, check_version, moved_to
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, EVERYONE, current_caller
 from shop.web.fields import LARGEST_ID, id_or_text
@@ -40,6 +39,7 @@ products = Blueprint("products", __name__, description="The catalogue")
 @products.query(ProductQuery)
 @products.response(200, ProductPage, headers=ETAG | LINK)
 @products.conditional
+@products.shared
 def list_products(
     limit: int,
     cursor: str | None = None,
@@ -54,13 +54,13 @@ def list_products(
     """
     wanted = _wanted(**filters)
     sort = sort or ("newest" if wanted.search is None else "relevance")
-    scope, order = f"products:{sort}", order_of(sort, wanted.search)
-    after = decode_cursor(scope, cursor, order.kinds) if cursor else None
-    rows = _found(wanted, sort, order, after, limit + 1)
+    scope, kinds = f"products:{sort}", order_of(sort).kinds
+    after = decode_cursor(scope, cursor, kinds) if cursor else None
+    rows = _found(wanted, sort, after, limit + 1)
     counted = {}
     if facets is not None:
         counted["facets"] = facets_of(db.session(), wanted, set(facets.split(",")))
-    return page(rows, limit, scope=scope, key=_key(order), shape=_with_variants, more=counted)
+    return page(rows, limit, scope=scope, key=_key(len(kinds)), shape=_with_variants, more=counted)
 
 
 def _wanted(
@@ -75,8 +75,7 @@ def _wanted(
         status = "active"
     categories = None
     if category is not None:
-        tree = db.session.scalars(queries.all_categories()).all()
-        categories = tuple(sorted(below(tree, category)))
+        categories = tuple(sorted(below(read(queries.TREE), category)))
     return Wanted(
         statuses=STATUSES if status is None else (status,),
         categories=categories,
@@ -86,23 +85,20 @@ def _wanted(
     )
 
 
-def _found(
-    wanted: Wanted, sort: str, order: Order, after: Sequence[Any] | None, limit: int
-) -> Sequence[Any]:
+def _found(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) -> Sequence[Any]:
     if sort == "newest" and wanted == Wanted(statuses=wanted.statuses):
-        # The list that is asked for most, by prepared statements.
+        # The list that is asked for most needs no listings.
         (before,) = after or (LARGEST_ID,)
         if wanted.statuses == STATUSES:
             return read(queries.NEWEST, before=before, limit=limit)
         (status,) = wanted.statuses
         return read(queries.NEWEST_OF_STATUS, before=before, limit=limit, status=status)
-    return read(page_of(wanted, order, after, limit))
+    question, values = page_of(wanted, sort, after, limit)
+    return read(question, **values)
 
 
-def _key(order: Order) -> Callable[[Any], Key]:
-    if len(order.columns) == 1:
-        return lambda row: (row[0],)
-    return lambda row: tuple(row[-len(order.columns) :])
+def _key(width: int) -> Callable[[Any], Key]:
+    return lambda row: (row[0],) if width == 1 else tuple(row[-width:])
 
 
 def _category(category_id: int | None) -> Category | None:
@@ -136,16 +132,37 @@ def create_product(data: dict[str, Any]) -> Response:
 @products.allow(*EVERYONE)
 @products.response(200, ProductOut, headers=ETAG)
 @products.conditional
+@products.shared
+@products.moves
 @products.refuses(404)
 def get_product(id: str) -> Response:
-    """Read one product, by its id or its slug."""
+    """Read one product, by its id or its slug.
+
+    ---
+    A slug that it had before is answered with 301 and where it is now, as long as no other product
+    has that slug.
+    """
     key = id_or_text(id)
     rows = read(queries.SHOWN_BY_ID if isinstance(key, int) else queries.SHOWN_BY_SLUG, key=key)
-    if not rows or not (rows[0].status == "active" or current_caller().is_employee):
+    if not rows and isinstance(key, str):
+        return _moved(key)
+    if not rows or not _may_see(rows[0].status):
         raise NotFound("There is no such product.")
     product = rows[0][: queries.PRODUCT_WIDTH]
     variants = [row[queries.PRODUCT_WIDTH :] for row in rows]
     return answer(products_out([product], variants)[0], version=rows[0].version)
+
+
+def _may_see(status: str) -> bool:
+    return status == "active" or current_caller().is_employee
+
+
+def _moved(slug: str) -> Response:
+    """To the product that had this slug. Raises NotFound."""
+    rows = read(queries.BY_FORMER_SLUG, key=slug)
+    if not rows or not _may_see(rows[0].status):
+        raise NotFound("There is no such product.")
+    return moved_to(url_for("products.get_product", id=rows[0].slug))
 
 
 @products.patch("/products/<id:id>")

@@ -10,16 +10,15 @@ from shop.db import db, transactional
 from shop.errors import NotFound
 from shop.products import operations, queries, stock
 from shop.products.models import Variant
-from shop.products.schemas import (
+from shop.products.schemas import VariantIn, VariantOut, VariantPatch, stored_variant_out
+from shop.products.stock_schemas import (
     MovementPage,
+    PricePage,
     StockChange,
     StockOut,
-    VariantIn,
-    VariantOut,
-    VariantPatch,
     movement_out,
+    price_out,
     stock_out,
-    stored_variant_out,
 )
 from shop.web.answers import answer, check_version
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
@@ -31,6 +30,7 @@ from shop.web.pagination import PageQuery, decode_cursor, page
 variants = Blueprint("variants", __name__, description="Variants and their stock")
 
 _SCOPE = "stock-movements:newest"
+_PRICES = "prices:newest"
 
 
 @variants.post("/products/<id:id>/variants")
@@ -138,3 +138,22 @@ def list_movements(limit: int, id: int, cursor: str | None = None) -> Response:
 
 def _shown(rows: Any) -> list[dict[str, Any]]:
     return [movement_out(row) for row in rows]
+
+
+@variants.get("/variants/<id:id>/prices")
+@variants.allow(*EMPLOYEES, scope="products:write")
+@variants.query(PageQuery)
+@variants.response(200, PricePage, headers=ETAG | LINK)
+@variants.conditional
+@variants.refuses(404)
+def list_prices(limit: int, id: int, cursor: str | None = None) -> Response:
+    """What a variant costs and did cost, newest first; each until the next one began."""
+    _find(id)
+    before = decode_cursor(_PRICES, cursor, [int])[0] if cursor else LARGEST_ID
+    assert isinstance(before, int)
+    rows = db.session.scalars(queries.prices_of(id, before, limit + 1)).all()
+    return page(rows, limit, scope=_PRICES, key=lambda row: (row.id,), shape=_prices)
+
+
+def _prices(rows: Any) -> list[dict[str, Any]]:
+    return [price_out(row) for row in rows]
