@@ -15,12 +15,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import catalogue, drain, duel, lag, memory, report, sign_in, stage
+from bench import catalogue, drain, duel, imports, lag, memory, report, sign_in, stage
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
 SECTIONS = (
-    "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory",
+    "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory", "import",
 )  # fmt: skip
 #: Takes longer to prepare than all others together, so it is measured only when asked for.
 EXTRA = ("catalogue",)
@@ -35,6 +35,7 @@ class Bench:
         self.sections = sections
         self.kinds = [kind for kind in _KINDS if kind in sections]
         self.products = 2000 if quick else 10_000
+        self.imported = 10_000 if quick else 100_000
         self.rounds = 2 if quick else 4
         self.seconds = 1.5 if quick else 4.0
         self.drain_seconds = 1.5 if quick else 4.0
@@ -60,6 +61,9 @@ class Bench:
                 self._print("Drain rate, MariaDB and Mosquitto", report.of_drain(found))
             stage.skip_backlog(shop, database)
             self._measure_requests(shop, database, broker, folder)
+            if "import" in self.sections:
+                made = imports.measure(shop, folder, self.imported)
+                self._print("Importing products, MariaDB", imports.table(made))
         if self.kinds or "memory" in self.sections:
             self._measure_sqlite(folder)
         if "memory" in self.sections:

@@ -196,6 +196,17 @@ def place_order() -> Response:
     return _json({"id": order_id, "number": number, "total": total, "items": items}, 201)
 
 
+_ADDRESS = ("name", "line1", "city", "postal_code", "country")
+_NEW_ORDER = (
+    "INSERT INTO orders (number, user_id, email, status, payment_status, fulfilment_status,"
+    " currency, subtotal, discount_total, shipping_total, tax_total, total, paid_total,"
+    " refunding_total, refunded_total, shipping_name, shipping_line1, shipping_city,"
+    " shipping_postal_code, shipping_country, created_at, updated_at, version)"
+    " VALUES (%s, 1, '', 'placed', 'unpaid', 'unfulfilled', %s, %s, 0, 0, 0, %s, 0, 0, 0,"
+    " %s, %s, %s, %s, %s, %s, %s, 1)"
+)
+
+
 def _insert_order(
     address: dict[str, Any], lines: list[Any], total: int, number: str, now: datetime
 ) -> int:
@@ -211,16 +222,8 @@ def _insert_order(
                 )
                 if taken != 1:
                     abort(409)
-            cursor.execute(
-                "INSERT INTO orders (number, user_id, email, status, payment_status,"
-                " fulfilment_status, currency, subtotal, discount_total, shipping_total, tax_total,"
-                " total, paid_total, refunding_total, refunded_total, shipping_name,"
-                " shipping_line1, shipping_city, shipping_postal_code, shipping_country,"
-                " created_at, updated_at, version) VALUES (%s, 1, '', 'placed', 'unpaid',"
-                " 'unfulfilled', %s, %s, 0, 0, 0, %s, 0, 0, 0, %s, %s, %s, %s, %s, %s, %s, 1)",
-                (number, lines[0][3], total, total, address["name"], address["line1"],
-                 address["city"], address["postal_code"], address["country"], now, now),
-            )  # fmt: skip
+            place = (address[name] for name in _ADDRESS)
+            cursor.execute(_NEW_ORDER, (number, lines[0][3], total, total, *place, now, now))
             order_id = cursor.lastrowid
             cursor.executemany(
                 "INSERT INTO order_items (order_id, product_id, variant_id, sku, name, quantity,"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import orjson
-from sqlalchemy import BigInteger, Insert, Table, event, insert, inspect
+from sqlalchemy import BigInteger, Connection, Dialect, Table, event, insert, inspect
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declared_attr, mapped_column
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.sql.dml import ReturningInsert
@@ -24,7 +24,6 @@ from shop.audit.wake import wake_drain
 
 Row = dict[str, Any]
 
-_INSERT = insert(AuditEntry)
 _VERBS = {"insert": "created", "update": "updated", "delete": "deleted"}
 
 
@@ -153,7 +152,7 @@ class AuditedWrites:
         if kind is None and self._changes:
             written = clock.now()
             entries = [_entry(*change, written) for change in self._changes]
-            self.connection.execute(_INSERT, entries)
+            insert_rows(self.connection, AuditEntry.__table__, entries)
             self._session.info["audited"] = True
 
     def insert(self, model: type[Audited], **values: Any) -> Row:
@@ -162,8 +161,8 @@ class AuditedWrites:
         row = {name: self._default(column) for name, column in _defaults(table)}
         row |= {"version": 1} | values
         (key,) = table.primary_key.columns.keys()
-        result = self.connection.execute(_insert_into(table), row)
-        (row[key],) = cast(tuple[int], result.inserted_primary_key)
+        number = insert_rows(self.connection, table, [row])
+        row.setdefault(key, number)
         self._changes.append((model, "insert", None, row))
         return row
 
@@ -182,7 +181,7 @@ class AuditedWrites:
         defaults = {name: self._default(column) for name, column in _defaults(table)}
         whole = [defaults | {"version": 1} | row for row in rows]
         if by is None:
-            self.connection.execute(_insert_into(table), whole)
+            insert_rows(self.connection, table, whole)
         else:
             numbered = self.connection.execute(_insert_numbered(table, by), whole)
             ids = {name: id_ for id_, name in numbered}
@@ -204,8 +203,31 @@ class AuditedWrites:
 
 
 @lru_cache
-def _insert_into(table: Table) -> Insert:
-    return insert(table)
+def _inserting(
+    table: Any, dialect: Dialect, names: frozenset[str]
+) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
+    """An INSERT as the driver takes it, and each column with what makes the driver's value."""
+    columns = [column for column in table.columns if column.key in names]
+    text = insert(table).compile(dialect=dialect, column_keys=[column.key for column in columns])
+    types = {column.key: column.type.dialect_impl(dialect) for column in columns}
+    return str(text), [(name, it.bind_processor(dialect)) for name, it in types.items()]
+
+
+def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
+    """Insert rows of the same columns; answers the id that the database gave to the last one.
+
+    For the hot paths: the statement is made once, for good, and the driver gets it as it is.
+    """
+    dialect = connection.dialect
+    text, columns = _inserting(table, dialect, frozenset(rows[0]))
+    bound: list[Any] = [
+        {name: process(row[name]) if process else row[name] for name, process in columns}
+        for row in rows
+    ]
+    if dialect.positional:
+        bound = [tuple(row.values()) for row in bound]
+    result = connection.exec_driver_sql(text, bound if len(bound) > 1 else bound[0])
+    return result.lastrowid
 
 
 @lru_cache
@@ -223,7 +245,7 @@ def _defaults(table: Table) -> list[tuple[str, Any]]:
 @event.listens_for(Session, "after_flush")
 def _record_flush(session: Session, _context: Any) -> None:
     if rows := list(_entries(session)):
-        session.connection().execute(_INSERT, rows)
+        insert_rows(session.connection(), AuditEntry.__table__, rows)
         session.info["audited"] = True
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites, Row, insert_rows
 from shop.crashes import crash_point
 from shop.db import is_missing_reference
 from shop.errors import Conflict, Fault, Invalid, NotFound
@@ -25,7 +24,6 @@ MOST_LINES = 100
 MOST_OF_A_LINE = 10_000
 #: In minor units: exact in every JSON parser, and far from what a column holds.
 LARGEST_TOTAL = 10**15
-_HISTORY = insert(OrderHistory)
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -205,7 +203,7 @@ def _insert(
         "order_id": order["id"], "at": now, "actor": provenance.actor.get(), "action": "place",
         "from_state": None, "to_state": "placed",
     }  # fmt: skip
-    writes.connection.execute(_HISTORY, line)
+    insert_rows(writes.connection, OrderHistory.__table__, [line])
     return Placed(order, items, [line])
 
 

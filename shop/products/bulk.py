@@ -129,6 +129,7 @@ class _Checks:
         wanted = {it for data in new.values() if (it := data.get("category_id")) is not None}
         taken_skus = set(session.scalars(queries.skus_among(skus)))
         taken_slugs = set(session.scalars(queries.slugs_among(slugs))) if slugs else set()
+        taken_slugs |= operations.ROUTES
         there = set(session.scalars(queries.categories_among(sorted(wanted)))) if wanted else set()
         parts = [part for data in new.values() for part in operations.attributes_in(data)]
         definitions = attributes.definitions_of(session, parts)

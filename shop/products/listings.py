@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.orm import Session
 
+from shop.audit.capture import insert_rows
 from shop.products import search
 from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 
 _LONGEST_NAME = 100
-_INSERT = insert(ProductListing)
-_INSERT_ATTRIBUTES = insert(ListedAttribute)
 
 
 def open_listings(
@@ -32,9 +31,9 @@ def open_listings(
         opened = {"product_id": product["id"], "rating": 0, "stocked_variants": stocked}
         rows.append(_derived(product, variants) | opened)
         values += _attribute_rows(product["id"], _attributes(product, variants))
-    connection.execute(_INSERT, rows)
+    insert_rows(connection, ProductListing.__table__, rows)
     if values:
-        connection.execute(_INSERT_ATTRIBUTES, values)
+        insert_rows(connection, ListedAttribute.__table__, values)
 
 
 def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
@@ -112,7 +111,7 @@ def _keep_attributes(connection: Connection, product: Product) -> None:
         connection.execute(delete(table).where(table.product_id == product.id))
         known = set()
     if new := _attribute_rows(product.id, wanted - known):
-        connection.execute(_INSERT_ATTRIBUTES, new)
+        insert_rows(connection, ListedAttribute.__table__, new)
 
 
 def _attribute_rows(product_id: int, attributes: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from shop.products.models import Product, ProductRating, Variant
 
 _LONGEST_SLUG = 200
 #: Slugs that would be hidden by a route.
-_ROUTES = frozenset({"bulk", "exports", "imports"})
+ROUTES = frozenset({"bulk", "exports", "imports"})
 MOST_VARIANTS = 100
 #: Fields whose column is called otherwise.
 _COLUMNS = {"metadata": "public_metadata"}
@@ -140,6 +140,7 @@ def insert_products(writes: AuditedWrites, several: Sequence[dict[str, Any]]) ->
 
 
 def _product_values(data: dict[str, Any]) -> Row:
+    _check_slug(data["slug"])
     values = {field: data[field] for field in ("name", "slug", "description", "status")}
     values |= {field: data.get(field) for field in ("category_id", "publish_at")}
     return values | _described(data)
@@ -178,11 +179,16 @@ def _insert_variants(
     return [variant | {"on_hand": n} for variant, n in zip(variants, on_hand, strict=True)]
 
 
+def _check_slug(slug: str | None) -> None:
+    if slug in ROUTES:
+        raise SlugTaken(f"The slug {slug} would be hidden by a route. Choose another one.")
+
+
 def _slug_of(name: str) -> str:
     slug = slugify(name, max_length=_LONGEST_SLUG, word_boundary=True)
     # Without a letter it might be taken for an id, and `ProductIn` would not have it.
     lettered = any(character.isalpha() for character in slug)
-    return f"product-{slug}" if slug and (not lettered or slug in _ROUTES) else slug
+    return f"product-{slug}" if slug and (not lettered or slug in ROUTES) else slug
 
 
 def _slug_by_chance(slug: str) -> str:
@@ -237,6 +243,7 @@ def change_product(session: Session, product: Product, changes: dict[str, Any]) 
         product.publish_at = None
     if "attributes" in changes:
         attributes.check(session, [("/attributes", changes["attributes"])], product.attributes)
+    _check_slug(changes.get("slug"))
     former = product.slug
     for field, value in changes.items():
         setattr(product, _COLUMNS.get(field, field), value)

@@ -19,31 +19,27 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites, Row, insert_rows
 from shop.products import queries
 from shop.products.models import PriceChange, Variant
 
 WINDOW = timedelta(days=30)
-_INSERT = insert(PriceChange)
 
 
 def open_history(writes: AuditedWrites, variants: Sequence[Row]) -> None:
     """Begin the history of new variants, in one statement for all of them."""
     moment = clock.now()
-    writes.connection.execute(
-        _INSERT,
-        [
-            {
-                "variant_id": variant["id"], "price_amount": variant["price_amount"],
-                "currency": variant["currency"], "from_at": moment,
-            }
-            for variant in variants
-        ],
-    )  # fmt: skip
+    rows = [
+        {
+            "variant_id": variant["id"], "price_amount": variant["price_amount"],
+            "currency": variant["currency"], "from_at": moment,
+        }
+        for variant in variants
+    ]  # fmt: skip
+    insert_rows(writes.connection, PriceChange.__table__, rows)
 
 
 def set_price(session: Session, variant: Variant, price: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ from shop.web.fields import (
     Text,
 )
 
-# With a letter in it, so that it is never taken for an id; nor does it hide behind a route.
-SLUG = r"^(?!(?:bulk|exports|imports)$)[0-9-]*[a-z][a-z0-9-]*$"
+# With a letter in it, so that it is never taken for an id.
+SLUG = r"^[0-9-]*[a-z][a-z0-9-]*$"
 # Visible ASCII: what other systems call things, without ways to spell the same twice.
 REFERENCE = r"^[!-~]+$"
 _SKU = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites, Row, insert_rows
 from shop.errors import Conflict, NotFound
 from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
@@ -32,7 +32,6 @@ _PUT_BACK = (
     .where(StockLevel.variant_id == _VARIANT)
     .values(on_hand=StockLevel.on_hand + _COUNT, **_CHANGED)
 )
-_MOVEMENT = insert(StockMovement)
 
 
 class OutOfStock(Conflict):
@@ -67,7 +66,7 @@ def open_stock(writes: AuditedWrites, levels: Sequence[tuple[int, int]]) -> None
     movements = [
         _movement(variant_id, on_hand, on_hand, reason="initial") for variant_id, on_hand in levels
     ]
-    writes.connection.execute(insert(StockMovement), movements)
+    insert_rows(writes.connection, StockMovement.__table__, movements)
 
 
 def move(
@@ -156,7 +155,7 @@ def record(writes: AuditedWrites, changes: Iterable[Change], reason: str, *, ord
                 "reason": reason, "order_id": order_id, "actor": actor, "created_at": moment,
             }
         )  # fmt: skip
-    writes.connection.execute(_MOVEMENT, movements)
+    insert_rows(writes.connection, StockMovement.__table__, movements)
     for change in changes:
         before = change.on_hand - change.delta
         listings.count_stocked(writes.connection, change.variant_id, before, change.on_hand)
@@ -190,7 +189,7 @@ def _moved(
     now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
     writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
     movement = _movement(variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
-    writes.connection.execute(insert(StockMovement), movement)
+    insert_rows(writes.connection, StockMovement.__table__, [movement])
     return level
 
 

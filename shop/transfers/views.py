@@ -38,10 +38,17 @@ transfers = Blueprint("transfers", __name__, description="Files of products")
 _SCOPE = "products:write"
 _MEDIA_TYPES = {"text/csv": CSV, "application/x-ndjson": JSONL}
 _TYPE_OF = {format: name for name, format in _MEDIA_TYPES.items()}
+_EXAMPLES = {
+    "text/csv": "slug,name,sku,price_amount,price_currency,stock\noak,Oak table,OAK-1,1990,EUR,7\n",
+    "application/x-ndjson": '{"sku": "OAK-1", "version": "*", "name": "Large"}\n',
+}
 #: For OpenAPI: the bodies that are files.
 _FILE: dict[str, Any] = {
     "required": True,
-    "content": {name: {"schema": {"type": "string"}} for name in _MEDIA_TYPES},
+    "content": {
+        name: {"schema": {"type": "string"}, "example": example}
+        for name, example in _EXAMPLES.items()
+    },
 }
 
 

@@ -43,6 +43,7 @@ class World:
         roles = ("customer", "staff", "admin", "customer", "staff") * 2
         self._victims = [factories.create_user(app, role=role) for role in roles]
         self._fill_catalogue()
+        self._fill_transfers()
         self._headers: dict[str, str] = {}
         if role != "anonymous":
             self._headers = self._newcomer()
@@ -64,6 +65,21 @@ class World:
             assert made.status_code == 201
             body = {"name": f"till {number}", "scopes": ["products:write"]}
             assert self._client.post(KEYS, json=body, headers=admin).status_code == 201
+
+    def _fill_transfers(self) -> None:
+        """Half of them are over, and half are waiting."""
+        admin = factories.sign_in(self.app, "admin")
+        for number in range(THINGS):
+            if number == THINGS // 2:
+                self.app.extensions["shop"].transfers(self.app).work()
+            begun = self._client.post(
+                "/api/v1/products/imports", data=b"{}\n", headers=admin,
+                content_type="application/x-ndjson",
+            )  # fmt: skip
+            assert begun.status_code == 202
+            wanted = {"format": "csv"}
+            begun = self._client.post("/api/v1/products/exports", json=wanted, headers=admin)
+            assert begun.status_code == 202
 
     def _fill_reviews(self) -> None:
         """By others and approved; then two by the caller, who leaves products to review."""

@@ -122,6 +122,7 @@ def bad_rows(taken: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
         (factories.product_body(variants=[factories.variant_body(stock=1.5)]), "validation",
          "/variants/0/stock"),
         (factories.product_body() | {"a/b": 1}, "validation", "/a~1b"),
+        (factories.product_body(slug="imports"), "conflict", "/slug"),
         ({}, "validation", "/name"),
         ({"id": 2**62, "version": 1, "name": "x"}, "not-found", ""),
         ({"id": taken["id"], "version": 7, "name": "x"}, "version-conflict", ""),

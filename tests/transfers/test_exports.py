@@ -13,7 +13,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, delete
 
 from shop.db import db, transactional, writing
-from shop.products.models import Product, StockLevel, Variant
+from shop.products.models import (
+    ListedAttribute,
+    Product,
+    ProductListing,
+    ProductSlug,
+    StockLevel,
+    Variant,
+)  # fmt: skip
 from shop.transfers import operations
 from shop.transfers.models import ProductExport
 from shop.transfers.work import go_on
@@ -72,7 +79,7 @@ def catalogue(client: FlaskClient, staff: Headers) -> list[dict[str, Any]]:
 def empty_catalogue(engine: Engine) -> None:
     """Delete every product."""
     with writing(engine) as connection:
-        for model in (StockLevel, Variant, Product):
+        for model in (StockLevel, Variant, ListedAttribute, ProductListing, ProductSlug, Product):
             connection.execute(delete(model))
 
 
