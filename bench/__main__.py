@@ -19,10 +19,12 @@ from bench import catalogue, drain, duel, imports, lag, memory, report, sign_in,
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
-SECTIONS = ("list", "item", "create", "lag", "drain", "sign-in", "memory", "import")
+SECTIONS = (
+    "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory", "import",
+)  # fmt: skip
 #: Takes longer to prepare than all others together, so it is measured only when asked for.
 EXTRA = ("catalogue",)
-_KINDS = SECTIONS[:3]
+_KINDS = SECTIONS[:5]
 _RATE = 200.0
 
 

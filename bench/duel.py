@@ -13,21 +13,28 @@ from statistics import median
 
 from bench.load import NUMBER, Plan, Result, generate, request
 from bench.report import percentile
-from bench.stage import backlog, product_paths, settle, sign_in
+from bench.stage import backlog, product_paths, settle, sign_in, stocked_skus
 from tests.servers import MariaDB
 
 #: What the shop should reach of the twin's rate.
-TARGETS = {"list": 0.6, "item": 0.6, "create": 0.4}
+TARGETS = {"list": 0.6, "item": 0.6, "create": 0.4, "order": 0.5, "order-hot": 0.5}
 NAMES = {
     "list": "`GET /products?limit=20`",
     "item": "`GET /products/{id}`",
     "create": "`POST /products`",
+    "order": "`POST /orders`, two of all products, 64 clients",
+    "order-hot": "`POST /orders`, one of them always the same, 64 clients",
 }
 _NEW_PRODUCT = (
     f'{{"name":"Bench lamp {NUMBER}","description":"A lamp to be measured.","attributes":'
     f'{{"material":"brass"}},"variants":[{{"sku":"BENCH-{NUMBER}","name":"one size",'
     '"price":{"amount":4990,"currency":"EUR"},"stock":5,"attributes":{}}],"status":"active"}'
 )
+_ADDRESS = (
+    '{"name":"Bench Buyer","line1":"Elm Street 1","city":"Uppsala","postal_code":"75310",'
+    '"country":"SE"}'
+)
+_MANY = 64
 #: Where the numbers of the next round's products begin; no two rounds share one.
 _firsts = count(0, 1_000_000)
 
@@ -82,13 +89,36 @@ class Duel:
 
 def plans(kind: str, port: int, seconds: float, token: str, paths: list[str]) -> Iterator[Plan]:
     """The plan of each next round."""
-    requests = {
-        "list": [request("GET", "/api/v1/products?limit=20")],
-        "item": [request("GET", path) for path in paths],
-        "create": [request("POST", "/api/v1/products", token=token, body=_NEW_PRODUCT)],
-    }[kind]
+    if kind.startswith("order"):
+        requests = [_order(token, *pair) for pair in _pairs(paths, hot=kind == "order-hot")]
+    else:
+        requests = {
+            "list": [request("GET", "/api/v1/products?limit=20")],
+            "item": [request("GET", path) for path in paths],
+            "create": [request("POST", "/api/v1/products", token=token, body=_NEW_PRODUCT)],
+        }[kind]
+    connections = _MANY if kind.startswith("order") else 16
     while True:
-        yield Plan(port, requests, seconds, first=next(_firsts))
+        yield Plan(port, requests, seconds, connections=connections, first=next(_firsts))
+
+
+def _pairs(skus: list[str], *, hot: bool) -> Iterator[tuple[str, str]]:
+    """Two different SKUs at a time."""
+    for number in range(1, len(skus)):
+        yield (skus[0], skus[number]) if hot else (skus[number - 1], skus[number])
+
+
+def _order(token: str, *skus: str) -> str:
+    items = ",".join(f'{{"sku":"{sku}","quantity":1}}' for sku in skus)
+    body = f'{{"items":[{items}],"shipping_address":{_ADDRESS}}}'
+    return request("POST", "/api/v1/orders", token=token, body=body, key=f"bench-{NUMBER}")
+
+
+def _subjects(kind: str, port: int, token: str) -> list[str]:
+    """What the requests of this kind are about."""
+    if not kind.startswith("order"):
+        return product_paths(port) if kind == "item" else []
+    return stocked_skus(port, token)
 
 
 def fight(
@@ -97,7 +127,7 @@ def fight(
     """Warm both up, then let them take turns. `ports` are the shop's and the twin's."""
     duel = Duel(kind)
     token = sign_in(ports[0])
-    paths = product_paths(ports[0]) if kind == "item" else []
+    paths = _subjects(kind, ports[0], token)
     ours, theirs = (plans(kind, port, seconds, token, paths) for port in ports)
     for port in ports:
         generate(next(plans(kind, port, min(seconds, 1.5), token, paths)))
@@ -114,7 +144,7 @@ def fight(
 def alone(kind: str, port: int, seconds: float) -> Side:
     """The shop's plain figures, where there is no twin."""
     token = sign_in(port)
-    paths = product_paths(port) if kind == "item" else []
+    paths = _subjects(kind, port, token)
     generate(next(plans(kind, port, min(seconds, 1.0), token, paths)))
     return Side([generate(next(plans(kind, port, seconds, token, paths)))])
 

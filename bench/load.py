@@ -52,11 +52,13 @@ class Result:
         return len(self.latencies) / self.seconds
 
 
-def request(method: str, path: str, *, token: str = "", body: str = "") -> str:
-    """The text of an HTTP request; it keeps the connection."""
+def request(method: str, path: str, *, token: str = "", body: str = "", key: str = "") -> str:
+    """The text of an HTTP request; it keeps the connection. `key` is its Idempotency-Key."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Accept: application/json"]
     if token:
         lines.append(f"Authorization: Bearer {token}")
+    if key:
+        lines.append(f"Idempotency-Key: {key}")
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", body])

@@ -88,12 +88,15 @@ class Gunicorn:
         return [master, *master.children(recursive=True)]
 
 
-def call(port: int, method: str, path: str, body: Any = None) -> Any:
+def call(port: int, method: str, path: str, body: Any = None, token: str = "") -> Any:
     """One JSON request outside the measured ones."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         raw = None if body is None else orjson.dumps(body)
-        connection.request(method, path, raw, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request(method, path, raw, headers)
         answer = connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
@@ -168,6 +171,17 @@ def product_paths(port: int, pages: int = 5) -> list[str]:
         paths += [f"/api/v1/products/{item['id']}" for item in found["items"]]
         following = found["next_cursor"]
     return paths
+
+
+def stocked_skus(port: int, token: str) -> list[str]:
+    """Some hundred SKUs, with enough of each for all rounds."""
+    skus: list[str] = []
+    for path in product_paths(port, pages=2):
+        variant = call(port, "GET", path)["variants"][0]
+        more = {"delta": 10**8, "reason": "for the benchmark"}
+        call(port, "POST", f"/api/v1/variants/{variant['id']}/stock", more, token)
+        skus.append(variant["sku"])
+    return skus
 
 
 def skip_backlog(shop: Shop, database: MariaDB) -> None:

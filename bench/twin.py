@@ -7,6 +7,7 @@ Nothing in it is slower than it has to be.
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -170,6 +171,76 @@ def create_product() -> Response:
         "metadata": {},
     }
     return _json(_product((product_id, *product, *_NO_LINKS), [shown]), 201)
+
+
+@app.post("/api/v1/orders")
+def place_order() -> Response:
+    """An order of two products: stock, order, lines, one audit row, in one transaction."""
+    data = orjson.loads(request.get_data())
+    now = datetime.now(UTC).replace(tzinfo=None)
+    wanted = {item["sku"]: item["quantity"] for item in data["items"]}
+    marks = ", ".join(["%s"] * len(wanted))
+    offers = _rows(
+        "SELECT v.id, v.sku, v.price_amount, v.currency, p.id, p.name FROM variants v"
+        f" JOIN products p ON p.id = v.product_id WHERE v.sku IN ({marks}) ORDER BY v.id",
+        tuple(wanted),
+    )
+    lines = [(*offer, wanted[offer[1]]) for offer in offers]
+    total = sum(line[2] * line[-1] for line in lines)
+    number = secrets.token_hex(8)
+    order_id = _insert_order(data["shipping_address"], lines, total, number, now)
+    items = [
+        {"sku": sku, "name": name, "quantity": n, "unit_price": price, "total": n * price}
+        for _, sku, price, _, _, name, n in lines
+    ]
+    return _json({"id": order_id, "number": number, "total": total, "items": items}, 201)
+
+
+_ADDRESS = ("name", "line1", "city", "postal_code", "country")
+_NEW_ORDER = (
+    "INSERT INTO orders (number, user_id, email, status, payment_status, fulfilment_status,"
+    " currency, subtotal, discount_total, shipping_total, tax_total, total, paid_total,"
+    " refunding_total, refunded_total, shipping_name, shipping_line1, shipping_city,"
+    " shipping_postal_code, shipping_country, created_at, updated_at, version)"
+    " VALUES (%s, 1, '', 'placed', 'unpaid', 'unfulfilled', %s, %s, 0, 0, 0, %s, 0, 0, 0,"
+    " %s, %s, %s, %s, %s, %s, %s, 1)"
+)
+
+
+def _insert_order(
+    address: dict[str, Any], lines: list[Any], total: int, number: str, now: datetime
+) -> int:
+    connection = _connection()
+    connection.begin()
+    try:
+        with connection.cursor() as cursor:
+            for variant_id, *_, quantity in lines:
+                taken = cursor.execute(
+                    "UPDATE stock_levels SET on_hand = on_hand - %s, version = version + 1"
+                    " WHERE variant_id = %s AND on_hand >= %s",
+                    (quantity, variant_id, quantity),
+                )
+                if taken != 1:
+                    abort(409)
+            place = (address[name] for name in _ADDRESS)
+            cursor.execute(_NEW_ORDER, (number, lines[0][3], total, total, *place, now, now))
+            order_id = cursor.lastrowid
+            cursor.executemany(
+                "INSERT INTO order_items (order_id, product_id, variant_id, sku, name, quantity,"
+                " unit_price, total, version) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 1)",
+                [(order_id, line[4], line[0], line[1], line[5], line[6], line[2], line[2] * line[6])
+                 for line in lines],
+            )  # fmt: skip
+            cursor.execute(
+                "INSERT INTO audit_log (event_id, table_name, row_id, sequence, action, type, data,"
+                " created_at) VALUES (%s, 'twin_orders', %s, 1, 'insert', 'twin', %s, %s)",
+                (secrets.token_hex(13), order_id, orjson.dumps(address).decode(), now),
+            )
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return int(order_id)
 
 
 def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import flask_cors
 from flask import Flask
@@ -29,6 +30,11 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.orders import checks as order_checks
+from shop.orders import personal as order_data
+from shop.orders.terms import Terms, providers_of
+from shop.orders.views.orders import orders
+from shop.orders.views.payments import payments
 from shop.products import checks as product_checks
 from shop.products.views.attributes import attributes
 from shop.products.views.bulk import bulk
@@ -37,6 +43,7 @@ from shop.products.views.products import products
 from shop.products.views.variants import variants
 from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
+from shop.reviews import verification as reviews_of_buyers
 from shop.reviews.views import reviews
 from shop.scheduler import Job, Scheduler, jobs_of
 from shop.transfers.cli import product_commands
@@ -61,14 +68,16 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    reviews,
+    orders, payments, reviews,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
-PERSONAL_DATA = (*personal.PARTS, review_data.PART)
+PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART)
 #: What `flask shop verify` looks at.
-CHECKS = (*audit_checks.CHECKS, *product_checks.CHECKS, *review_checks.CHECKS)
+CHECKS = (
+    *audit_checks.CHECKS, *product_checks.CHECKS, *order_checks.CHECKS, *review_checks.CHECKS,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -120,8 +129,10 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     crashes.arm(config.crash_at)
     _configure(app, config)
     engine, reader = _connect_database(app, config)
+    terms = app.extensions["orders"] = _terms(config)
+    planned = (*jobs_of(config, terms.providers), *jobs)
+    app.extensions["shop"] = Shop(config, engine, reader, planned)
     app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
-    app.extensions["shop"] = Shop(config, engine, reader, (*jobs_of(config), *jobs))
     bell.hang(config.var)
     use_orjson(app)
     requests.register(app)
@@ -243,6 +254,16 @@ def _prepare_accounts(app: Flask, config: Config) -> None:
     app.extensions["personal_data"] = PERSONAL_DATA
     if config.mail_server:
         transport.register(app, config.mail_server, config.mail_from)
+
+
+def _terms(config: Config) -> Terms:
+    providers = providers_of(
+        config.active_payment_providers,
+        test_secret=config.test_provider_secret(),
+        manual_days=config.manual_payment_days,
+    )
+    patience = timedelta(minutes=config.unpaid_order_minutes)
+    return Terms(config.currency, patience, providers, (reviews_of_buyers.verify,))
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:

@@ -23,7 +23,7 @@ from shop.audit.events import Event
 from shop.checks import verify
 from shop.db import db, reason
 from shop.jobs import queries as job_queries
-from shop.products.cli import demo
+from shop.orders.cli import demo
 from shop.users.cli import create_admin
 
 if TYPE_CHECKING:

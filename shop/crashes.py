@@ -23,6 +23,12 @@ POINTS: dict[str, str] = {
     "in-job": "A job has done its work, and the record that it is done is missing.",
     "in-migration": "A step of a migration is done, and the next one is not begun.",
     "idempotency-claimed": "An Idempotency-Key is claimed, and its request has done nothing.",
+    "order-stock-taken": "An order has taken its stock, and is not written.",
+    "order-inserted": "An order is written with its lines and movements, and is not committed.",
+    "payment-claimed": "A payment is claimed and committed, and its provider knows nothing.",
+    "payment-answered": "A provider has answered about a payment, which is not recorded.",
+    "refund-claimed": "A refund is claimed and committed, and its provider knows nothing.",
+    "refund-answered": "A provider has answered about a refund, which is not recorded.",
     "before-answer-kept": "A request with a key has its answer, which is not kept yet.",
 }
 

@@ -9,7 +9,7 @@ import functools
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from shop.crashes import crash_point
 from shop.errors import Unavailable
-from shop.retry import Backoff
+from shop.retry import Backoff, attempts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +55,7 @@ _SQLITE_AWAY = frozenset(
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 )  # fmt: skip
 ATTEMPTS = 8
+PATIENCE_SECONDS = 4.0  # Whoever lost later has waited for a lock in vain, long enough.
 #: Name of the engine of `read`.
 READER = "reader"
 #: How long a pooled connection counts as alive after its last use.
@@ -314,9 +315,9 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
 
     Commits when it returns, rolls back on any exception, refuses to be nested, and runs the
     function again when the transaction lost against another (deadlock, lock time-out, changed
-    snapshot) or its connection broke before the commit, at most 8 times with jitter. A `with`
-    block could not be run again, so this is a decorator: put it on the innermost function of a
-    door.
+    snapshot) or its connection broke before the commit, at most 8 times with jitter, and not after
+    `PATIENCE_SECONDS`. A `with` block could not be run again, so this is a decorator: put it on the
+    innermost function of a door.
 
     Raises:
         Unavailable: when every attempt lost.
@@ -327,13 +328,9 @@ def transactional(work: Callable[P, R]) -> Callable[P, R]:
         session = db.session()
         if session.info.get("transactional"):
             raise RuntimeError("transactions do not nest: call the operation, not the door")
-        backoff = Backoff(first=0.005, most=0.3)
-        for _ in range(ATTEMPTS):
-            try:
-                with _transaction(session):
-                    return work(*args, **kwargs)
-            except LostRace:
-                time.sleep(backoff.delay())
+        for _ in attempts(ATTEMPTS, PATIENCE_SECONDS, Backoff(first=0.005, most=0.3)):
+            with suppress(LostRace), _transaction(session):
+                return work(*args, **kwargs)
         raise Unavailable("The database is too busy just now. Send the same request again.")
 
     return run

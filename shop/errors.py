@@ -5,8 +5,9 @@ Nothing here knows of HTTP: `shop.web.problems` maps each kind to a status.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,18 @@ class Refusal(Exception):
     #: After how many seconds it makes sense to try the same again, if it does.
     retry_after: int | None = None
 
-    def __init__(self, detail: str, *, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        faults: tuple[Fault, ...] = (),
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.faults = faults
+        #: What a program may want to read besides, under names of its own.
+        self.members = members or {}
 
 
 class Malformed(Refusal):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Iterator
 
 
 class Backoff:
@@ -21,3 +23,13 @@ class Backoff:
     def reset(self) -> None:
         """Start again from the first delay, after a success."""
         self._next = self._first
+
+
+def attempts(most: int, seconds: float, backoff: Backoff) -> Iterator[int]:
+    """Numbers of attempts, each after a delay but the first; none after so many seconds."""
+    started = time.monotonic()
+    for number in range(1, most + 1):
+        yield number
+        if time.monotonic() - started > seconds:
+            return
+        time.sleep(backoff.delay())

@@ -36,6 +36,8 @@ from shop.leases import process_name
 from shop.limits.jobs import forget_counters
 from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
+from shop.orders.jobs import expire_unpaid, finish_refunds
+from shop.orders.payments.base import Providers
 from shop.products.jobs import publish, refresh_stale
 from shop.transfers.files import Folder
 from shop.transfers.jobs import forget_transfers
@@ -64,14 +66,17 @@ class Job:
     grace: timedelta = timedelta(hours=12)
     every: bool = False
     attempts: int = 3
+    #: Its work opens transactions of its own, and is begun anew when it was cut off between them.
+    in_pieces: bool = False
 
 
-def jobs_of(config: Config) -> tuple[Job, ...]:
-    """The jobs of this shop."""
+def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
+    """The jobs of this shop, which takes payments by these providers."""
     return (
         Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
         Job("forget", Every(20 * 60), partial(_forget, config)),
+        Job("orders", Every(20 * 60), partial(_see_to_orders, providers), in_pieces=True),
         Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
     )
@@ -85,6 +90,12 @@ def _forget(config: Config, session: Session, slot: datetime) -> None:
     forget_keys(session, slot)
     folder = Folder(config.var, config.max_import_bytes)
     forget_transfers(session, slot, folder, config.keep_transfers_days)
+
+
+def _see_to_orders(providers: Providers, _session: Session, _slot: datetime) -> None:
+    """Cancel orders that were not paid in time, and see refunds through."""
+    expire_unpaid()
+    finish_refunds(providers)
 
 
 class Scheduler:
@@ -236,14 +247,20 @@ class Scheduler:
             provenance.actor.reset(token)
 
     def _work(self, job: Job, run: Claim) -> str:
-        @transactional
-        def work_and_finish() -> None:
+        def work() -> None:
             job.work(db.session(), slot_time(run.slot))
             crash_point("in-job")
+
+        @transactional
+        def finish() -> None:
+            if not job.in_pieces:
+                work()
             operations.finish(db.session(), run)
 
         try:
-            work_and_finish()
+            if job.in_pieces:
+                work()
+            finish()
         except operations.Superseded:
             return "superseded"
         except Exception as error:

@@ -17,6 +17,9 @@ from typing import Any
 _mine: ContextVar[threading.Semaphore | None] = ContextVar("turn", default=None)
 _arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 
+#: Answered also when everybody else waits for the database.
+_WITHOUT_TURN = frozenset({"/health/live"})
+
 
 class Turns:
     """A WSGI application whose requests take turns, `at_once` of them at a time."""
@@ -26,6 +29,8 @@ class Turns:
         self._free = threading.Semaphore(at_once)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") in _WITHOUT_TURN:
+            return self._app(environ, start_response)
         arrived = _arrived.set(time.monotonic())
         with self._free:
             mine = _mine.set(self._free)

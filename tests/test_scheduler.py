@@ -39,10 +39,10 @@ def add_user(session: Session, slot: datetime) -> None:
 
 
 def test_the_shop_has_its_jobs() -> None:
-    jobs = {job.name: str(job.trigger) for job in jobs_of(Config(timezone="Europe/Berlin"))}
+    jobs = {job.name: str(job.trigger) for job in jobs_of(Config(timezone="Europe/Berlin"), {})}
 
     assert jobs == {"digest": "daily at 14:00 Europe/Berlin", "reconcile": "every 20 min",
-                    "forget": "every 20 min", "publish": "every 1 min",
+                    "forget": "every 20 min", "orders": "every 20 min", "publish": "every 1 min",
                     "refresh-listings": "every 1 min"}  # fmt: skip
 
 

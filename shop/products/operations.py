@@ -13,6 +13,7 @@ from slugify import slugify
 from sqlalchemy import Connection, delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from shop.audit.capture import AuditedWrites, Row
 from shop.db import is_duplicate, is_missing_reference
@@ -50,6 +51,10 @@ class NotADraft(Invalid):
 
 class ProductInUse(Conflict):
     """Reviews or orders refer to the product."""
+
+
+class VariantInUse(Conflict):
+    """Somebody has ordered the variant."""
 
 
 class LastVariant(Conflict):
@@ -267,6 +272,8 @@ def delete_product(session: Session, product: Product) -> None:
     session.delete(product)
     try:
         session.flush()
+    except StaleDataError as error:
+        raise ProductInUse("The product was sold at this moment. Look again.") from error
     except IntegrityError as error:
         raise ProductInUse("Something refers to this product: archive it instead.") from error
 
@@ -330,13 +337,18 @@ def edit_variant(session: Session, variant: Variant, changes: dict[str, Any]) ->
 
 
 def delete_variant(session: Session, variant: Variant) -> None:
-    """Delete a variant with its stock. Raises LastVariant."""
+    """Delete a variant with its stock. Raises LastVariant, VariantInUse."""
     if len(variant.product.variants) == 1:
         raise LastVariant("A product has one variant at least: delete the product, or archive it.")
     product, stocked = variant.product, variant.stock.on_hand > 0
     product.variants.remove(variant)
-    # Fails when the stock was changed meanwhile: its version is not the one that was counted.
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise VariantInUse("Somebody has ordered this variant: set its stock to 0.") from error
+    except StaleDataError as error:
+        # Its version is not the one that was counted.
+        raise VariantInUse("The variant was sold at this moment. Look again.") from error
     listings.refresh(session, product, stocked=-int(stocked))
 
 

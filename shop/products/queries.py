@@ -108,6 +108,14 @@ def shown_with(product_id: ColumnElement[int]) -> Select[Any]:
     )
 
 
+#: The stock of some variants, with whose they are.
+LEVELS = (
+    select(StockLevel.variant_id, Variant.product_id, StockLevel.on_hand, StockLevel.version)
+    .join(Variant, Variant.id == StockLevel.variant_id)
+    .where(StockLevel.variant_id.in_(bindparam("ids", expanding=True)))
+)
+
+
 def for_change(product_id: int) -> Select[Product]:
     """A product under a lock, as it is now, with what it owns."""
     return (

@@ -5,24 +5,54 @@ Whoever changes several variants does so in the order of their ids, before anyth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
 from shop.audit.capture import AuditedWrites, Row, insert_rows
 from shop.errors import Conflict, NotFound
-from shop.products import listings
+from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
+
+_VARIANT: Any = bindparam("variant")
+_COUNT: Any = bindparam("count")
+_CHANGED = {"version": StockLevel.version + 1}
+_TAKE = (
+    update(StockLevel)
+    .where(StockLevel.variant_id == _VARIANT, StockLevel.on_hand >= _COUNT)
+    .values(on_hand=StockLevel.on_hand - _COUNT, **_CHANGED)
+)
+_PUT_BACK = (
+    update(StockLevel)
+    .where(StockLevel.variant_id == _VARIANT)
+    .values(on_hand=StockLevel.on_hand + _COUNT, **_CHANGED)
+)
 
 
 class OutOfStock(Conflict):
     """Less is there than is wanted."""
 
     slug = "out-of-stock"
+
+
+class SoldOut(Exception):
+    """One of several variants is not there as often as wanted; whoever asked says how it reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a variant's stock has become by a change of `delta`."""
+
+    variant_id: int
+    product_id: int
+    delta: int
+    on_hand: int
+    version: int
 
 
 class StockChanged(Conflict):
@@ -79,6 +109,56 @@ def set_to(
             there = level_of(session, variant_id).on_hand
             raise StockChanged(f"{there} of variant {variant_id} are there, not {expected}.")
         return _moved(session, writes, variant_id, on_hand - expected, reason=reason)
+
+
+def take(writes: AuditedWrites, counts: Mapping[int, int]) -> None:
+    """Take so many of each variant, all or none; `record` must follow in the same transaction.
+
+    Raises:
+        SoldOut: of one of them fewer are there. What was taken so far is rolled back with the rest.
+    """
+    for variant_id in sorted(counts):
+        values = {"variant": variant_id, "count": counts[variant_id]}
+        if cast("CursorResult[Any]", writes.connection.execute(_TAKE, values)).rowcount != 1:
+            raise SoldOut
+
+
+def put_back(
+    writes: AuditedWrites, counts: Mapping[int, int], reason: str, *, order_id: int
+) -> None:
+    """Put so many of each variant back that an order had taken."""
+    for variant_id in sorted(counts):
+        writes.connection.execute(_PUT_BACK, {"variant": variant_id, "count": counts[variant_id]})
+    rows = writes.connection.execute(queries.LEVELS, {"ids": sorted(counts)}).all()
+    changes = [
+        Change(row.variant_id, row.product_id, counts[row.variant_id], row.on_hand, row.version)
+        for row in rows
+    ]
+    record(writes, changes, reason, order_id=order_id)
+
+
+def record(writes: AuditedWrites, changes: Iterable[Change], reason: str, *, order_id: int) -> None:
+    """Write the movements, audit entries and listings of changes that were made for an order."""
+    # By product: listings are locked in one order too.
+    changes = sorted(changes, key=lambda change: (change.product_id, change.variant_id))
+    moment, actor = clock.now(), provenance.actor.get()
+    movements = []
+    for change in changes:
+        before = change.on_hand - change.delta
+        now = {
+            "variant_id": change.variant_id, "on_hand": change.on_hand, "version": change.version,
+        }  # fmt: skip
+        writes.updated(StockLevel, {"on_hand": before}, now)
+        movements.append(
+            {
+                "variant_id": change.variant_id, "delta": change.delta, "on_hand": change.on_hand,
+                "reason": reason, "order_id": order_id, "actor": actor, "created_at": moment,
+            }
+        )  # fmt: skip
+    insert_rows(writes.connection, StockMovement.__table__, movements)
+    for change in changes:
+        before = change.on_hand - change.delta
+        listings.count_stocked(writes.connection, change.variant_id, before, change.on_hand)
 
 
 def level_of(session: Session, variant_id: int) -> StockLevel:

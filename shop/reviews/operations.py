@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from shop import clock
 from shop.db import is_duplicate
 from shop.errors import Conflict, Forbidden, NotFound
+from shop.orders.queries import has_delivered
 from shop.products import listings
 from shop.products.models import ProductRating
 from shop.reviews import queries
@@ -43,6 +44,7 @@ def write_review(
     review = Review(
         product_id=product_id, user_id=user_id, author=shown_name(author), status="pending",
         rating=data["rating"], title=data["title"], text=data["text"],
+        verified=session.execute(has_delivered(user_id, product_id)).first() is not None,
     )  # fmt: skip
     session.add(review)
     try:

@@ -80,6 +80,16 @@ def by_user(user_id: int) -> Select[Review]:
     return select(Review).where(Review.user_id == user_id).order_by(Review.id).with_for_update()
 
 
+def by_user_of(user_id: int, product_id: int) -> Select[Review]:
+    """What a user wrote of a product, under a lock, as it is now."""
+    return (
+        select(Review)
+        .where(Review.user_id == user_id, Review.product_id == product_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
 def vote(review_id: int, user_id: int) -> Select[ReviewVote]:
     """A user's vote for a review."""
     return select(ReviewVote).where(

@@ -62,6 +62,10 @@ class Problem(Schema):
     detail = fields.String(required=True)
     request_id = fields.String(required=True)
     errors = fields.List(fields.Nested(FaultShape))
+    total = fields.Dict(metadata={"description": "What it would be now (`price-changed`)."})
+    items = fields.List(
+        fields.Dict(), metadata={"description": "SKUs and their prices now (`price-changed`)."}
+    )
 
 
 class PathsOfOperations(FlaskPlugin):

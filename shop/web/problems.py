@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -36,6 +37,10 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "A value that must be unique is taken, say. Change the request or the state, try again."),
     "out-of-stock": (409, "Less is there than you want",
         "`detail` says how many are there. Ask for fewer, or wait until there are more."),
+    "price-changed": (409, "The price is not what you take it for",
+        "`total` and `items` say what it is now. Show it to the buyer and order again."),
+    "invalid-transition": (409, "The order is not in a state for this",
+        "Read the order: `next_actions` lists what can be done with it."),
     "idempotency-in-progress": (409, "A request with this key is being worked on",
         "Send the same request again after `Retry-After`: then you get its answer, or it runs."),
     "version-conflict": (412, "Somebody changed it meanwhile",
@@ -71,8 +76,9 @@ def problem(
     faults: tuple[Fault, ...] = (),
     status: int | None = None,
     headers: dict[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An answer of type `/problems/<slug>`."""
+    """An answer of type `/problems/<slug>`, with `members` of its own."""
     usual_status, title, meaning = PROBLEMS[slug]
     body: dict[str, Any] = {
         "type": f"/problems/{slug}",
@@ -83,6 +89,7 @@ def problem(
     }
     if faults:
         body["errors"] = [{"pointer": f.pointer, "message": f.message} for f in faults]
+    body |= members or {}
     return Response(orjson.dumps(body), body["status"], headers, content_type=CONTENT_TYPE)
 
 
@@ -102,7 +109,10 @@ def _on_refusal(refusal: Refusal) -> Response:
     if refusal.slug == "unauthenticated":
         error = ', error="invalid_token"' if isinstance(refusal, BadToken) else ""
         headers["WWW-Authenticate"] = f'Bearer realm="shop"{error}'
-    return problem(refusal.slug, refusal.detail, faults=refusal.faults, headers=headers)
+    return problem(
+        refusal.slug, refusal.detail, faults=refusal.faults, headers=headers,
+        members=refusal.members,
+    )  # fmt: skip
 
 
 def _on_invalid(error: ValidationError) -> Response:

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from shop.crashes import POINTS
 from tests import factories
 from tests.chaos.history import Ledger, check, connected, tell, wait_until, wait_until_drained
+from tests.orders.test_crashes import PAYING, PLACING, REFUNDING
 from tests.running import ROOT, RunningShop, Subscriber
 from tests.servers import MariaDB, Mosquitto
 
@@ -43,6 +44,7 @@ pytestmark = pytest.mark.xdist_group("chaos")
 def test_every_crash_point_is_tried_by_a_test() -> None:
     tried = {point.partition(":")[0] for point in IN_REQUEST} | set(IN_DRAIN)
 
+    tried |= {point.partition(":")[0] for point in (*PLACING, *PAYING, *REFUNDING)}
     assert tried | {"in-job", "in-migration"} == set(POINTS)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shop.audit.models import AuditEntry
 from shop.products.models import StockLevel, StockMovement
 from tests import factories
+from tests.orders.checks import placed
 from tests.web.checks import assert_problem
 
 Headers = dict[str, str]
@@ -177,3 +178,16 @@ def test_a_taken_sku_is_refused(
     answer = client.post(f"/api/v1/products/{product['id']}/variants", json=body, headers=staff)
 
     assert_problem(answer, "conflict")
+
+
+def test_what_was_ordered_is_not_deleted(
+    client: FlaskClient, staff: Headers, customer: Headers, product: dict[str, Any]
+) -> None:
+    url = f"/api/v1/products/{product['id']}"
+    client.post(f"{url}/variants", json=factories.variant_body(), headers=staff)
+    sold = product["variants"][0]
+    placed(client, customer, (sold["sku"], 1))
+
+    for where in (f"/api/v1/variants/{sold['id']}", url):
+        assert_problem(client.delete(where, headers=staff | ANY_VERSION), "conflict")
+    assert len(client.get(url).get_json()["variants"]) == 2

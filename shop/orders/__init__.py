@@ -1,0 +1,1 @@
+"""Orders: placing, paying, sending, giving back."""

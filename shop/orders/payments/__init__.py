@@ -1,0 +1,1 @@
+"""Payment providers: one small interface, a file for each."""

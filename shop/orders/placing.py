@@ -1,0 +1,214 @@
+"""Placing an order: stock first, then the order, all in the transaction of the caller."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shop import clock, provenance
+from shop.audit.capture import AuditedWrites, Row, insert_rows
+from shop.crashes import crash_point
+from shop.db import is_missing_reference
+from shop.errors import Conflict, Fault, Invalid, NotFound
+from shop.orders import queries
+from shop.orders.models import Order, OrderHistory, OrderItem, shipping_columns
+from shop.products import stock
+
+MOST_LINES = 100
+MOST_OF_A_LINE = 10_000
+#: In minor units: exact in every JSON parser, and far from what a column holds.
+LARGEST_TOTAL = 10**15
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class NoSuchSku(Invalid):
+    """Nothing that is for sale has this SKU."""
+
+
+class NotForSale(Conflict):
+    """It is there, but without a price that could be paid in the shop's currency."""
+
+
+class TooMuch(Invalid):
+    """The sum is larger than any that the shop can handle."""
+
+
+class PriceChanged(Conflict):
+    """The total is not what the buyer takes it for."""
+
+    slug = "price-changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants: `items` are `{sku, quantity}`, in the order in which they were sent."""
+
+    user_id: int
+    items: Sequence[Mapping[str, Any]]
+    address: Any
+    expected_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The rows of a new order, as they are stored."""
+
+    order: Row
+    items: list[Row]
+    history: list[Row]
+
+
+def place_order(session: Session, wish: Wish, *, currency: str, patience: timedelta) -> Placed:
+    """Take the stock and write the order, which waits for its payment for `patience`.
+
+    Raises:
+        NoSuchSku: one of the SKUs names nothing that is for sale.
+        OutOfStock: fewer are there than wanted.
+        NotForSale: one has no price in this currency.
+        PriceChanged: the total is not the expected one.
+        TooMuch: the sum is beyond all bounds.
+        NotFound: the account was closed at this moment.
+    """
+    quantities: dict[str, int] = {}
+    for item in wish.items:
+        quantities[item["sku"]] = quantities.get(item["sku"], 0) + item["quantity"]
+    values = {"skus": list(quantities), "id": wish.user_id}
+    found = session.connection().execute(queries.WANTED, values).all()
+    _check_there(wish, quantities, {row.sku: row.on_hand for row in found})
+    counts = {row.id: quantities[row.sku] for row in found}
+    with AuditedWrites(session) as writes:
+        try:
+            stock.take(writes, counts)
+        except stock.SoldOut:
+            now = session.connection().execute(queries.WANTED, values).all()
+            _check_there(wish, quantities, {row.sku: row.on_hand for row in now})
+            raise stock.OutOfStock("Something was sold at this moment. Look again.") from None
+        crash_point("order-stock-taken")
+        offers = session.connection().execute(queries.OFFERS, {"ids": list(counts)}).all()
+        lines = [_line(offer, counts[offer.id]) for offer in _in_order(offers, quantities)]
+        _check_offers(wish, offers, currency, sum(line["total"] for line in lines))
+        placed = _insert(
+            writes, wish, lines, email=found[0].email, currency=currency, patience=patience
+        )
+        changes = [
+            stock.Change(o.id, o.product_id, -counts[o.id], o.on_hand, o.version) for o in offers
+        ]
+        stock.record(writes, changes, "sold", order_id=placed.order["id"])
+        crash_point("order-inserted")
+    return placed
+
+
+def _in_order(offers: Sequence[Any], quantities: Mapping[str, int]) -> list[Any]:
+    by_sku = {offer.sku: offer for offer in offers}
+    # A SKU may have been given to another variant since they were looked up.
+    return [by_sku.pop(sku) for sku in quantities if sku in by_sku] + list(by_sku.values())
+
+
+def _line(offer: Any, quantity: int) -> dict[str, Any]:
+    name = f"{offer.product_name} {offer.name}" if offer.name else offer.product_name
+    return {
+        "product_id": offer.product_id,
+        "variant_id": offer.id,
+        "sku": offer.sku,
+        "name": name,
+        "quantity": quantity,
+        "unit_price": offer.price_amount,
+        "total": quantity * offer.price_amount,
+    }
+
+
+def _faults(wish: Wish, messages: Mapping[str, str], field: str) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(f"/items/{number}/{field}", messages[item["sku"]])
+        for number, item in enumerate(wish.items)
+        if item["sku"] in messages
+    )
+
+
+def _check_there(wish: Wish, quantities: Mapping[str, int], on_hand: Mapping[str, int]) -> None:
+    """Refuse what is certainly not there; who gets the last one is decided by the update."""
+    unknown = {sku: "Nothing for sale has this SKU." for sku in quantities if sku not in on_hand}
+    if unknown:
+        faults = _faults(wish, unknown, "sku")
+        raise NoSuchSku("Some of it is not for sale.", faults=faults)
+    short = {
+        sku: f"Of {sku} only {on_hand[sku]} are there."
+        for sku, quantity in quantities.items()
+        if on_hand[sku] < quantity
+    }
+    if short:
+        faults = _faults(wish, short, "quantity")
+        raise stock.OutOfStock(" ".join(short.values())[:500], faults=faults)
+
+
+def _check_offers(wish: Wish, offers: Sequence[Any], currency: str, total: int) -> None:
+    hidden = {o.sku: "Nothing for sale has this SKU." for o in offers if o.status != "active"}
+    if hidden:
+        # As one that does not exist: what is not public yet is nobody's business.
+        raise NoSuchSku("Some of it is not for sale.", faults=_faults(wish, hidden, "sku"))
+    odd = {
+        offer.sku: f"It has no price in {currency} that could be paid."
+        for offer in offers
+        if offer.currency != currency or offer.price_amount == 0
+    }
+    if odd:
+        raise NotForSale("Some of it cannot be sold just now.", faults=_faults(wish, odd, "sku"))
+    if total > LARGEST_TOTAL:
+        fault = Fault("/items", "Together they cost more than this shop can count.")
+        raise TooMuch("The order is too large.", faults=(fault,))
+    if wish.expected_total not in (None, total):
+        raise PriceChanged(
+            f"The total is {total} {currency}, not {wish.expected_total}.",
+            faults=(Fault("/expected_total", f"The total is {total}."),),
+            members={
+                "total": {"amount": total, "currency": currency},
+                "items": [
+                    {"sku": o.sku, "unit_price": {"amount": o.price_amount, "currency": currency}}
+                    for o in offers
+                ],
+            },
+        )
+
+
+def _insert(
+    writes: AuditedWrites,
+    wish: Wish,
+    lines: list[dict[str, Any]],
+    *,
+    email: str | None,
+    currency: str,
+    patience: timedelta,
+) -> Placed:
+    now = clock.now()
+    subtotal = sum(line["total"] for line in lines)
+    try:
+        order = writes.insert(
+            Order, number=new_number(), user_id=wish.user_id, email=email or "",
+            currency=currency, subtotal=subtotal, total=subtotal, expires_at=now + patience,
+            **shipping_columns(wish.address),
+        )  # fmt: skip
+    except IntegrityError as error:
+        if is_missing_reference(error):
+            raise NotFound("This account was closed.") from error
+        raise
+    rows = [{"order_id": order["id"]} | line for line in lines]
+    items = writes.insert_many(OrderItem, rows, by="variant_id")
+    line = {
+        "order_id": order["id"], "at": now, "actor": provenance.actor.get(), "action": "place",
+        "from_state": None, "to_state": "placed",
+    }  # fmt: skip
+    insert_rows(writes.connection, OrderHistory.__table__, [line])
+    return Placed(order, items, [line])
+
+
+def new_number() -> str:
+    """A number such as `A7KQ-9M2X-0TRB`: 60 bits of chance, without letters that look alike."""
+    bits = secrets.randbits(60)
+    letters = "".join(_ALPHABET[bits >> shift & 31] for shift in range(0, 60, 5))
+    return "-".join(letters[at : at + 4] for at in (0, 4, 8))

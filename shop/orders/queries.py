@@ -1,0 +1,162 @@
+"""Questions about orders."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy.orm import selectinload
+
+from shop.orders.models import Order, OrderItem, Payment, PaymentEvent, Refund
+from shop.products.models import Product, StockLevel, Variant
+from shop.users.models import User
+
+#: Which variants the SKUs `skus` name, how many are there now, and the address of the buyer `id`.
+WANTED = (
+    select(
+        Variant.id,
+        Variant.sku,
+        StockLevel.on_hand,
+        select(User.email).where(User.id == bindparam("id")).scalar_subquery().label("email"),
+    )
+    .join(StockLevel, StockLevel.variant_id == Variant.id)
+    .where(Variant.sku.in_(bindparam("skus", expanding=True)))
+)
+
+#: What the variants `ids` are offered for, and what is left of them.
+OFFERS = (
+    select(
+        Variant.id,
+        Variant.sku,
+        Variant.name,
+        Variant.price_amount,
+        Variant.currency,
+        Product.id.label("product_id"),
+        Product.name.label("product_name"),
+        Product.status,
+        StockLevel.on_hand,
+        StockLevel.version,
+    )
+    .join(Product, Product.id == Variant.product_id)
+    .join(StockLevel, StockLevel.variant_id == Variant.id)
+    .where(Variant.id.in_(bindparam("ids", expanding=True)))
+)
+
+_WHOLE = (
+    selectinload(Order.items),
+    selectinload(Order.payments),
+    selectinload(Order.refunds),
+    selectinload(Order.shipments),
+    selectinload(Order.history),
+)
+
+
+def named(key: int | str) -> ColumnElement[bool]:
+    """The order with this id or number."""
+    return Order.id == key if isinstance(key, int) else Order.number == key
+
+
+def whole(key: int | str) -> Select[Order]:
+    """An order with all that belongs to it, by its id or number."""
+    return select(Order).where(named(key)).options(*_WHOLE)
+
+
+def for_change(order_id: int) -> Select[Order]:
+    """An order under a lock, as it is now, with all that belongs to it."""
+    return (
+        select(Order)
+        .where(Order.id == order_id)
+        .options(*_WHOLE)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def newest(before: int, limit: int, **wanted: Any) -> Select[Order]:
+    """Orders before the id `before`, newest first, of which these columns have these values."""
+    conditions = [getattr(Order, name) == value for name, value in wanted.items()]
+    return (
+        select(Order)
+        .where(Order.id < before, *conditions)
+        .order_by(Order.id.desc())
+        .limit(limit)
+        .options(*_WHOLE)
+    )
+
+
+def of_user(user_id: int) -> Select[Order]:
+    """All orders of a user, oldest first."""
+    return select(Order).where(Order.user_id == user_id).order_by(Order.id).options(*_WHOLE)
+
+
+def overdue(moment: datetime, limit: int) -> Select[int]:
+    """Ids of orders that were not paid in time, the oldest first."""
+    return (
+        select(Order.id)
+        .where(
+            Order.status == "placed",
+            Order.expires_at <= moment,
+            Order.payment_status.in_(("unpaid", "failed", "pending")),
+        )
+        .order_by(Order.expires_at)
+        .limit(limit)
+    )
+
+
+def order_of_payment(reference: str) -> Select[Any]:
+    """The order of the payment with this reference."""
+    return select(Payment.order_id).where(Payment.reference == reference)
+
+
+def order_of_refund(reference: str) -> Select[Any]:
+    """The order of the refund with this reference."""
+    return select(Refund.order_id).where(Refund.reference == reference)
+
+
+def event(provider: str, event_id: str) -> Select[PaymentEvent]:
+    """The news of a provider, if it is known."""
+    return select(PaymentEvent).where(
+        PaymentEvent.provider == provider, PaymentEvent.event_id == event_id
+    )
+
+
+def waiting_refunds(before: datetime, after_id: int, limit: int) -> Select[int, int]:
+    """Ids of refunds, and of their orders, that were claimed before a moment and are not done."""
+    return (
+        select(Refund.id, Refund.order_id)
+        .where(Refund.status == "pending", Refund.created_at <= before, Refund.id > after_id)
+        .order_by(Refund.id)
+        .limit(limit)
+    )
+
+
+def some_customers(limit: int) -> Select[int, str]:
+    """Ids and names of customers."""
+    return select(User.id, User.name).where(User.role == "customer").order_by(User.id).limit(limit)
+
+
+def some_stocked(limit: int) -> Select[str, int]:
+    """SKUs that are for sale, and how many are there."""
+    return (
+        select(Variant.sku, StockLevel.on_hand)
+        .join(StockLevel, StockLevel.variant_id == Variant.id)
+        .join(Product, Product.id == Variant.product_id)
+        .where(Product.status == "active", StockLevel.on_hand > 0, Variant.price_amount > 0)
+        .order_by(Variant.id)
+        .limit(limit)
+    )
+
+
+def has_delivered(user_id: int, product_id: int) -> Select[int]:
+    """A row when an order of a user with a product was delivered."""
+    return (
+        select(OrderItem.id)
+        .join(Order, Order.id == OrderItem.order_id)
+        .where(
+            OrderItem.product_id == product_id,
+            Order.user_id == user_id,
+            Order.fulfilment_status == "delivered",
+        )
+        .limit(1)
+    )
