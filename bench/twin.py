@@ -148,7 +148,7 @@ def get_product(product_id: int) -> Response:
 
 @app.post("/api/v1/products")
 def create_product() -> Response:
-    """A product with one variant and its stock, in one transaction."""
+    """A product with one variant, its stock, price and listing, in one transaction."""
     data = orjson.loads(request.get_data())
     now = datetime.now(UTC).replace(tzinfo=None)
     (variant,) = data["variants"]
@@ -273,6 +273,17 @@ def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> t
                 "INSERT INTO price_changes (variant_id, price_amount, currency, from_at)"
                 " VALUES (%s, %s, %s, %s)",
                 (variant_id, *variant[2:4], product[-1]),
+            )
+            name, _, description = product[:3]
+            words = sorted(set(f"{name} {description} {variant[0]}".lower().split()))
+            cursor.execute(
+                "INSERT INTO product_listings (product_id, status, name, price_from, rating,"
+                " stocked_variants, words, words_version) VALUES (%s, 'active', %s, %s, 0, %s, %s, 1)",
+                (product_id, name.lower(), variant[2], int(stock > 0), " ".join(words)),
+            )
+            cursor.executemany(
+                "INSERT INTO listed_attributes (code, value, product_id) VALUES (%s, %s, %s)",
+                [(*pair, product_id) for pair in orjson.loads(product[4]).items()],
             )
         connection.commit()
     except BaseException:
