@@ -278,7 +278,8 @@ def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> t
             words = sorted(set(f"{name} {description} {variant[0]}".lower().split()))
             cursor.execute(
                 "INSERT INTO product_listings (product_id, status, name, price_from, rating,"
-                " stocked_variants, words, words_version) VALUES (%s, 'active', %s, %s, 0, %s, %s, 1)",
+                " stocked_variants, words, words_version)"
+                " VALUES (%s, 'active', %s, %s, 0, %s, %s, 1)",
                 (product_id, name.lower(), variant[2], int(stock > 0), " ".join(words)),
             )
             cursor.executemany(
