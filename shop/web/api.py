@@ -21,7 +21,7 @@ from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
 from shop.web.fields import document
 from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, TAKES_KEYS, once
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
-from shop.web.requests import NO_ID, IdConverter, document_id
+from shop.web.requests import NO_ID, IdConverter, NameConverter, document_id, document_name
 
 BASE = "/api/v1"
 ETAG = {"ETag": {"description": '`"<version>-<digest>"`', "schema": {"type": "string"}}}
@@ -108,6 +108,7 @@ class Api(flask_smorest.Api):
     def describe(self, app: Any) -> None:
         """Teach the document our field types, path ids and the access token."""
         self.register_converter(IdConverter, document_id)
+        self.register_converter(NameConverter, document_name)
 
         def describe_field(_self: Any, field: Any, **_kwargs: Any) -> Any:
             with app.app_context():

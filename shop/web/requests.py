@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 from flask.sessions import SessionInterface
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, Map
 
 from shop import provenance
 from shop.web.fields import LARGEST_ID, read_id
@@ -27,13 +27,33 @@ NO_ID = 0
 
 
 class IdConverter(BaseConverter):
-    """A row id in a path. What is none becomes `NO_ID`, for a 404 *after* asking who calls."""
+    """A row id in a path. What is none becomes `NO_ID`, for a 404 *after* asking who calls.
+
+    `beside` are words, by `|`, that are paths of their own: `<id(beside="bulk"):id>`.
+    """
+
+    def __init__(self, map: Map, beside: str = "") -> None:
+        super().__init__(map)
+        self.regex = _but(beside)
 
     def to_python(self, value: str) -> int:
         try:
             return read_id(value)
         except ValueError:
             return NO_ID
+
+
+class NameConverter(BaseConverter):
+    """An id or a name in a path; `beside` as for ids."""
+
+    def __init__(self, map: Map, beside: str = "") -> None:
+        super().__init__(map)
+        self.regex = _but(beside)
+
+
+def _but(words: str) -> str:
+    """A part of a path that is none of these words: whoever asks for them is told what they are."""
+    return rf"(?!(?:{words})$)[^/]+" if words else "[^/]+"
 
 
 class NoCookies(SessionInterface):
@@ -48,10 +68,15 @@ def document_id(_converter: IdConverter) -> dict[str, Any]:
     return {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
 
 
+def document_name(_converter: NameConverter) -> dict[str, Any]:
+    """For OpenAPI: the schema of an id or a name in a path."""
+    return {"type": "string", "minLength": 1}
+
+
 def register(app: Flask) -> None:
     """Install the id converter and the hooks."""
     app.session_interface = NoCookies()
-    app.url_map.converters["id"] = IdConverter
+    app.url_map.converters |= {"id": IdConverter, "name": NameConverter}
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.before_request(_name_request)

@@ -46,16 +46,9 @@ def address(world: World) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-#: The router knows that `/products/bulk` is also a `/products/{id}`, and allows its methods (404).
-_SHARED: dict[str, Any] = {"allow_header_conformance": {"enabled": False}}
-BESIDE_IDS: dict[str, dict[str, Any]] = {
-    "write_products": _SHARED,
-    # Whatever is sent as a file is text: rows that are bad are told afterwards.
-    "import_products": _SHARED | {"negative_data_rejection": {"enabled": False}},
-    "list_imports": _SHARED,
-    "export_products": _SHARED,
-    "list_exports": _SHARED,
-}
+#: Whatever is sent as a file is text: rows that are bad are told afterwards.
+_FILE = {"negative_data_rejection": {"enabled": False}}
+FILES = {"import_products": _FILE}
 
 
 def send_as_it_is(_context: Any, value: Any) -> Any:
@@ -121,11 +114,11 @@ def configuration(world: World, examples: int) -> schemathesis.Config:
             "generation": {"max-examples": examples, "database": "none"},
             "operations": [
                 {"include-operation-id": name, "checks": opaque}
-                for name in sorted(judged_by_more_than_their_form(world) - set(BESIDE_IDS))
+                for name in sorted(judged_by_more_than_their_form(world) - set(FILES))
             ]
             + [
                 {"include-operation-id": name, "checks": opaque | checks}
-                for name, checks in BESIDE_IDS.items()
+                for name, checks in FILES.items()
             ],
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": decent},

@@ -33,6 +33,8 @@ from shop.web.pagination import Key, decode_cursor, page
 
 products = Blueprint("products", __name__, description="The catalogue")
 
+_BESIDE = f'beside="{"|".join(sorted(operations.ROUTES))}"'
+
 
 @products.get("/products")
 @products.allow(*EVERYONE)
@@ -128,7 +130,7 @@ def create_product(data: dict[str, Any]) -> Response:
     return keep_answer(answer(body, 201, version=body["version"], location=location))
 
 
-@products.get("/products/<id>")
+@products.get(f"/products/<name({_BESIDE}):id>")
 @products.allow(*EVERYONE)
 @products.response(200, ProductOut, headers=ETAG)
 @products.conditional
@@ -165,7 +167,7 @@ def _moved(slug: str) -> Response:
     return moved_to(url_for("products.get_product", id=rows[0].slug))
 
 
-@products.patch("/products/<id:id>")
+@products.patch(f"/products/<id({_BESIDE}):id>")
 @products.allow(*EMPLOYEES, scope="products:write")
 @products.body(ProductPatch)
 @products.response(200, ProductOut, headers=ETAG)
@@ -182,7 +184,7 @@ def change_product(changes: dict[str, Any], id: int) -> Response:
     return answer(shown, version=product.version)
 
 
-@products.delete("/products/<id:id>")
+@products.delete(f"/products/<id({_BESIDE}):id>")
 @products.allow(*EMPLOYEES, scope="products:write")
 @products.response(204)
 @products.versioned
