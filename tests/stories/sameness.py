@@ -7,6 +7,8 @@ at both shops, whatever its id is. Everything else, times and order of members i
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import re
 from collections import defaultdict
@@ -30,8 +32,14 @@ _HEADERS = (
     "Content-Disposition",
 )  # fmt: skip
 _SLUG_BY_CHANCE = re.compile(r"(?<=-)[0-9a-f]{8}$")
-_IN_A_PATH = re.compile(r"\b(users|products|variants|categories|reviews|attributes|imports|exports"
-                        r"|addresses|api-keys)([/-])([1-9]\d*)\b")  # fmt: skip
+_IN_A_PATH = re.compile(
+    r"\b(users|products|variants|categories|reviews|attributes|imports|exports|addresses|api-keys)"
+    r"/([1-9]\d*)\b"
+)
+_IN_A_SENTENCE = re.compile(
+    r"\b(user|product|variant|category|review|attribute|import|export) ([1-9]\d*)\b"
+)
+_IN_A_FILE_NAME = re.compile(r"(?<=filename=products-)\d+")
 _CURSOR = re.compile(r"(?<=cursor=)[A-Za-z0-9_-]+")
 
 
@@ -43,12 +51,15 @@ class Normal:
 
     def of(self, answer: Answer) -> str:
         """Status, headers and body of an answer, in lines."""
-        self._kind = _kind(answer.path)
+        kind = _kind(answer.path)
         headers = {name: self._text(answer.headers.get(name, "")) for name in _HEADERS}
         tag = answer.headers.get("ETag", "")
+        if answer.path.endswith("/file"):
+            # That of the file on the disk, which has a clock of its own.
+            headers["Last-Modified"] = ""
         # The digest is that of a body with the ids in it.
         headers["ETag"] = re.sub(r"(^\"|-)[0-9a-f]{16}\"$", r"\1...", tag)
-        body = self._value(answer.body, "", self._kind)
+        body = self._value(_read(answer), "", kind)
         lines = [str(answer.status), *(f"{name}: {it}" for name, it in headers.items() if it)]
         if isinstance(body, str):
             return "\n".join([*lines, body])
@@ -78,12 +89,18 @@ class Normal:
             return self._cursor(value)
         if name == "slug":
             return _SLUG_BY_CHANCE.sub(lambda found: self._label("slug", found[0]), value)
+        if name in _KINDS and value.isdecimal():
+            return self._label(_KINDS[name], int(value))
         return self._text(value)
 
     def _text(self, text: str) -> str:
         text = _CURSOR.sub(lambda found: self._cursor(found[0]), text)
+        text = _IN_A_FILE_NAME.sub(lambda found: self._label("exports", int(found[0])), text)
+        text = _IN_A_SENTENCE.sub(
+            lambda found: f"{found[1]} {self._label(_plural(found[1]), int(found[2]))}", text
+        )
         return _IN_A_PATH.sub(
-            lambda found: f"{found[1]}{found[2]}{self._label(found[1], int(found[3]))}", text
+            lambda found: f"{found[1]}/{self._label(found[1], int(found[2]))}", text
         )
 
     def _cursor(self, cursor: str) -> str:
@@ -100,9 +117,22 @@ class Normal:
         return f"<{kind} {seen.setdefault(value, len(seen) + 1)}>"
 
 
+def _plural(name: str) -> str:
+    return "categories" if name == "category" else f"{name}s"
+
+
 def _kind(path: str) -> str:
     """What the things are that are answered at this address."""
     if path.endswith("/bulk"):
         return "rows"
     named = [part for part in path.split("/") if part in _COLLECTIONS]
     return named[-1] if named else path
+
+
+def _read(answer: Answer) -> Any:
+    """The body; of a file of products its rows."""
+    if not answer.path.endswith("/file") or answer.status != 200:
+        return answer.body
+    if answer.headers["Content-Type"].startswith("text/csv"):
+        return list(csv.DictReader(io.StringIO(answer.body)))
+    return [json.loads(line) for line in answer.body.splitlines()]

@@ -21,7 +21,7 @@ from tests.users.checks import OTHER_PASSWORD
 API = "/api/v1"
 STAFF, ADMIN, ANNA, BOB = "staff@example.com", "admin@example.com", "Anna@example.com", "bob@e.org"
 #: How many requests of a hundred have something wrong with them.
-_SPOILT = 22
+_SPOILT = 25
 Json = dict[str, Any]
 
 
@@ -34,19 +34,18 @@ class Visitors:
         self._things: dict[str, list[Ref]] = {}
         self._tags: dict[Ref, Ref] = {}
         self._skus: list[str] = []
-        self._cursors: list[tuple[Parts, tuple[tuple[str, Any], ...], str | None]] = []
+        self._authors: dict[Ref, str] = {}
         self._numbers = 0
-        self._spoiling = False
+        self._first = True
 
     def visit(self, requests: int) -> None:
         """Set the shop up, do everything once, then anything."""
         self._open()
         actions = [getattr(self, name) for name in sorted(dir(type(self))) if name[:3] == "do_"]
-        for _ in range(2):
-            self.chance.shuffle(actions)
-            for action in actions:
-                action()
-        self._spoiling = True
+        self.chance.shuffle(actions)
+        for action in actions:
+            action()
+        self._first = False
         while len(self.player.requests) < requests:
             action = self.chance.choice(actions)
             action()
@@ -63,12 +62,16 @@ class Visitors:
         request = Request(
             method, Parts((API, *url)), named, body, raw, tuple((query or {}).items())
         )
-        if spoil and self._spoiling and self.chance.randrange(100) < _SPOILT:
+        if spoil and not self._first and self.chance.randrange(100) < _SPOILT:
             request = spoilt(request, self.chance)
         return self.player.send(request)
 
     def _deed(self, name: str, **arguments: Any) -> Answer:
         return self.player.send(Request("DO", Parts((name,)), json=arguments))
+
+    def _maybe(self, probability: float) -> bool:
+        """By chance; the first time always."""
+        return self.chance.random() < probability or self._first
 
     def _ref(self, *path: str | int, header: str | None = None) -> Ref:
         return Ref(len(self.player.answers) - 1, path, header)
@@ -92,15 +95,32 @@ class Visitors:
             self._look(f"{collection}/", thing)
         tag: Any = self._tags.get(thing)
         if collection == "/variants" or self.chance.random() < 0.1:
-            tag = self.chance.choice(("*", '"1"', '"2"', '"1", "2", "3"', "*"))
+            tag = self.chance.choice(
+                ("*", '"1", "2", "3"', '"1"', '"2"')[: 2 if self._first else 4]
+            )
         answer = self._send(method, f"{collection}/", thing, who=STAFF, body=body, If_Match=tag)
         if answer.status == 200:
             self._tags[thing] = self._ref(header="ETag")
 
+    def _made(self, kind: str, make: Callable[[], None]) -> bool:
+        """Whether a thing was made; the first time it is tried until there is one."""
+        before = len(self._things.get(kind, ()))
+        for _ in range(10 if self._first else 1):
+            make()
+            if len(self._things.get(kind, ())) > before:
+                return True
+        return False
+
+    def _delete(self, kind: str, make: Callable[[], None]) -> None:
+        """Delete a thing, mostly a new one."""
+        new = self._maybe(0.6) and self._made(kind, make)
+        thing = self._things[kind][-1] if new else self._any(kind)
+        self._change("DELETE", f"/{kind}", thing)
+
     def _look(self, url: str, thing: Ref, who: str | None = STAFF) -> None:
         if self._send("GET", url, thing, who=who).status == 200:
             self._tags[thing] = self._ref(header="ETag")
-            if self.chance.random() < 0.3:
+            if self._maybe(0.3):
                 self._send("GET", url, thing, who=who, If_None_Match=self._tags[thing])
 
     def _list(self, url: str, who: str | None, *refs: Any, **query: Any) -> None:
@@ -108,7 +128,7 @@ class Visitors:
         query = {name: value for name, value in query.items() if value is not None}
         if self.chance.random() < 0.7:
             query["limit"] = self.chance.choice((1, 2, 3, 5, 20, 100))
-        for _ in range(4):
+        for _ in range(2 if self._first else 4):
             answer = self._send("GET", url, *refs, who=who, query=query)
             if answer.status != 200 or not answer.body.get("next_cursor"):
                 return
@@ -141,6 +161,7 @@ class Visitors:
             self.do_attribute()
         for _ in range(12):
             self.do_product()
+        self.do_review()
 
     def _sign_in(self) -> None:
         for email in (ADMIN, STAFF, ANNA, BOB):
@@ -170,10 +191,14 @@ class Visitors:
     def do_life_of_an_account(self) -> None:
         who = self._newcomer()
         refresh = self._ref("refresh_token")
+        self._send("GET", "/users/me", who=who)
         for _ in range(2):
             # The second time it is spent, and ends the session.
             self._send("POST", "/auth/refresh", body={"refresh_token": refresh})
-        self._send("GET", "/users/me", who=who)
+        body = {"email": who, "password": factories.PASSWORD}
+        if self._send("POST", "/auth/login", body=body).status == 200:
+            self._tokens[who] = self._ref("access_token")
+        self._send("DELETE", "/users/me/sessions", who=who)
         self._send("POST", "/auth/password/forgot", body={"email": who})
         self._send("POST", "/auth/email/resend", body={"email": who})
         self._deed("mail", email=who.lower(), purpose="reset_password")
@@ -201,10 +226,10 @@ class Visitors:
         self._send("POST", "/auth/login", body={"email": who, "password": OTHER_PASSWORD})
         self._tokens[who] = self._ref("access_token")
         self._review(who)
-        if self.chance.random() < 0.5:
+        self._send("GET", "/users/me/export", who=who)
+        if not self._maybe(0.5):
             self._send("DELETE", "/users/me/sessions", who=who)
             return
-        self._send("GET", "/users/me/export", who=who)
         self._send("DELETE", "/users/me", who=who, body={"current_password": OTHER_PASSWORD})
         self._send("GET", "/users/me", who=who)
 
@@ -216,7 +241,7 @@ class Visitors:
         body = words.some_of(words.address(self.chance), self.chance)
         self._send("PATCH", "/users/me/addresses/", mine, who=who, body=body)
         self._list("/users/me/addresses", who)
-        if self.chance.random() < 0.4:
+        if self._maybe(0.4):
             self._send("DELETE", "/users/me/addresses/", mine, who=who)
 
     def do_people(self) -> None:
@@ -240,7 +265,7 @@ class Visitors:
         product = words.product(self.chance, self._sku)
         self._send("POST", "/products", who="till", body=product)
         self._list("/api-keys", ADMIN)
-        if self.chance.random() < 0.5:
+        if self._maybe(0.5):
             self._send("DELETE", "/api-keys/", self._any("api-keys"), who=ADMIN)
 
     # The catalogue
@@ -271,8 +296,7 @@ class Visitors:
         self._send("GET", "/categories", who=self.chance.choice((None, STAFF)))
 
     def do_delete_category(self) -> None:
-        self.do_category()
-        self._change("DELETE", "/categories", self._any("categories"))
+        self._delete("categories", self.do_category)
 
     def do_attribute(self) -> None:
         self._create("attributes", STAFF, "/attributes", body=words.definition(self.chance))
@@ -284,7 +308,7 @@ class Visitors:
             {"name": words.name(self.chance)}, {"unit": "kg"}, {"options": ["red", "Grün", "😀"]},
         )  # fmt: skip
         self._change("PATCH", "/attributes", definition, self.chance.choice(changes))
-        if self.chance.random() < 0.3:
+        if self._maybe(0.3):
             self._change("DELETE", "/attributes", definition)
 
     def do_product(self) -> None:
@@ -313,9 +337,7 @@ class Visitors:
         self._send("GET", "/products/", replace(product, path=("slug",)))
 
     def do_delete_product(self) -> None:
-        if self.chance.random() < 0.5:
-            self.do_product()
-        self._change("DELETE", "/products", self._any("products"))
+        self._delete("products", self.do_product)
 
     def do_variant(self) -> None:
         url = ("/products/", self._any("products"), "/variants")
@@ -329,9 +351,7 @@ class Visitors:
         self._list("/variants/", STAFF, variant, "/prices")
 
     def do_delete_variant(self) -> None:
-        if self.chance.random() < 0.7:
-            self.do_variant()
-        self._change("DELETE", "/variants", self._any("variants"))
+        self._delete("variants", self.do_variant)
 
     def do_stock(self) -> None:
         variant = self._any("variants")
@@ -374,7 +394,7 @@ class Visitors:
         url = "/products/imports"
         answer = self._send("POST", url, who=STAFF, raw=file, query=query, Content_Type=kind)
         self._keep("imports", answer, "id")
-        if self.chance.random() < 0.6:
+        if not self._first and self.chance.random() < 0.6:
             self._deed("transfers")
         begun = self._any("imports")
         self._send("GET", f"{url}/", begun, who=STAFF)
@@ -386,7 +406,7 @@ class Visitors:
         url, format = "/products/exports", self.chance.choice(("csv", "jsonl"))
         body = {"format": format, "status": self.chance.choice((None, "active", "draft"))}
         self._keep("exports", self._send("POST", url, who=STAFF, body=body), "id")
-        if self.chance.random() < 0.8:
+        if self._maybe(0.8):
             self._deed("transfers")
         begun = self._any("exports")
         self._send("GET", f"{url}/", begun, who=STAFF)
@@ -396,28 +416,36 @@ class Visitors:
     # Reviews
 
     def _review(self, who: str) -> None:
-        url = ("/products/", self._any("products"), "/reviews")
-        self._create("reviews", who, *url, body=words.review(self.chance))
+        def write() -> None:
+            url = ("/products/", self._any("products"), "/reviews")
+            self._create("reviews", who, *url, body=words.review(self.chance))
+
+        if self._made("reviews", write):
+            self._authors[self._things["reviews"][-1]] = who
 
     def do_review(self) -> None:
         for who in (self._newcomer(), self.chance.choice((ANNA, BOB))):
             self._review(who)
-            if self.chance.random() < 0.7:
+            if self._maybe(0.7):
                 self._send("POST", "/reviews/", self._any("reviews"), "/approve", who=STAFF)
 
     def do_moderate(self) -> None:
         review = self._any("reviews")
-        verdict = self.chance.choice(("/approve", "/approve", "/reject"))
-        self._send("POST", "/reviews/", review, verdict, who=STAFF)
+        if self._maybe(0.3):
+            self._send("POST", "/reviews/", review, "/reject", who=STAFF)
+        if self._maybe(0.7):
+            self._send("POST", "/reviews/", review, "/approve", who=STAFF)
         body = {"text": words.name(self.chance)}
         self._send("POST", "/reviews/", review, "/reply", who=STAFF, body=body)
         status = self.chance.choice((None, "pending", "approved", "rejected"))
         self._list("/reviews", STAFF, status=status)
 
     def do_judge_review(self) -> None:
-        review, who = self._any("reviews"), self.chance.choice((ANNA, BOB, self._newcomer()))
-        self._send(self.chance.choice(("PUT", "PUT", "DELETE")), "/reviews/", review, "/vote",
-                   who=who)  # fmt: skip
+        review = self._any("reviews")
+        who = self._newcomer() if self._maybe(0.3) else self.chance.choice((ANNA, BOB))
+        self._send("PUT", "/reviews/", review, "/vote", who=who)
+        if self._maybe(0.3):
+            self._send("DELETE", "/reviews/", review, "/vote", who=who)
         body = {"reason": words.name(self.chance)}
         self._create("reports", who, "/reviews/", review, "/reports", body=body)
         self._send("GET", "/reviews/", review, who=who)
@@ -425,10 +453,13 @@ class Visitors:
         self._list("/products/", None, self._any("products"), "/reviews", sort=sort)
 
     def do_change_review(self) -> None:
-        review, who = self._any("reviews"), self.chance.choice((ANNA, BOB, ADMIN))
+        if self._maybe(0.4):
+            self._review(self._newcomer())
+        review = self._things["reviews"][-1] if self._maybe(0.4) else self._any("reviews")
+        who = self._authors[review] if self._maybe(0.7) else self.chance.choice((ANNA, BOB, ADMIN))
         body = words.some_of(words.review(self.chance), self.chance)
         self._send("PATCH", "/reviews/", review, who=who, body=body)
-        if self.chance.random() < 0.4:
+        if self._maybe(0.4):
             self._send("DELETE", "/reviews/", review, who=who)
 
     # What else happens

@@ -21,8 +21,8 @@ NAMES = (
     "Zebra", "zebra", "Łamp", "lamp", "x" * 200, "ß", "ss", "𝕆ak", "１２３ table", "123 table",
 )  # fmt: skip
 SEARCHES = (
-    "oak", "OAK", "öak", "oak tab", "table oak", "gross", "groß", "😀", "😎", "東", "机", "the", "a",
-    "+oak -table", '"oak table"', "oak*", "%", "_", "o'b", "ωm", "123", "lamp z", "aaa", "zzz",
+    "oak", "OAK", "öak", "oak tab", "table oak", "gross", "groß", "😀", "😎", "東", "机", "the",
+    "a", "+oak -table", '"oak table"', "oak*", "%", "_", "o'b", "ωm", "123", "lamp z", "aaa", "zzz",
     "oak\\", "ﬁne", "cafe", "Oak-1", "oak-1",
 )  # fmt: skip
 SLUGS = ("oak-table", "oak-table-", "sofa", "zebra", "new", "oak--table", "a1", "1-a", "bulk")
