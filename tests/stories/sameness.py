@@ -37,7 +37,7 @@ _IN_A_PATH = re.compile(
     r"/([1-9]\d*)\b"
 )
 _IN_A_SENTENCE = re.compile(
-    r"\b(user|product|variant|category|review|attribute|import|export) ([1-9]\d*)\b"
+    r"\b(account|API key|product|variant|category|review|attribute|import|export) ([1-9]\d*)\b"
 )
 _IN_A_FILE_NAME = re.compile(r"(?<=filename=products-)\d+")
 _CURSOR = re.compile(r"(?<=cursor=)[A-Za-z0-9_-]+")
@@ -118,7 +118,8 @@ class Normal:
 
 
 def _plural(name: str) -> str:
-    return "categories" if name == "category" else f"{name}s"
+    odd = {"account": "users", "API key": "api-keys", "category": "categories"}
+    return odd.get(name, f"{name}s")
 
 
 def _kind(path: str) -> str:

@@ -36,6 +36,8 @@ def spoilt(request: Request, chance: random.Random) -> Request:
         ways += [_member, _member, _member, _raw]
     if len(request.url.parts) > 2:
         ways += [_address]
+    if "If-Match" in request.headers:
+        ways += [_version, _version, _version]
     if request.method == "GET":
         ways += [_query, _query]
     return chance.choice(ways)(request, chance)
@@ -88,6 +90,13 @@ def _headers(request: Request, chance: random.Random) -> Request:
     name = chance.choice(sorted(odd))
     headers = {key: value for key, value in request.headers.items() if key != name}
     return replace(request, headers=headers | {name: chance.choice(odd[name])})
+
+
+def _version(request: Request, chance: random.Random) -> Request:
+    """None, or a stale one."""
+    headers = {name: it for name, it in request.headers.items() if name != "If-Match"}
+    stale = {"If-Match": '"99"'} if chance.random() < 0.5 else {}
+    return replace(request, headers=headers | stale)
 
 
 def _address(request: Request, chance: random.Random) -> Request:

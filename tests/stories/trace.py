@@ -18,14 +18,14 @@ from typing import Any
 
 import time_machine
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import Headers
 
 from shop import clock
-from shop.db import db, transactional
+from shop.db import db, transactional, writing
 from shop.products.jobs import publish
-from shop.users.models import User
+from shop.users.models import RefreshToken, User
 from tests import factories
 from tests.transfers.checks import work
 from tests.users.checks import mailed_token
@@ -153,6 +153,14 @@ def _mail(app: Flask, email: str, purpose: str) -> dict[str, Any]:
     return {} if user is None else {"token": mailed_token(app, user, purpose)}
 
 
+def _minute(app: Flask) -> dict[str, Any]:
+    """Refresh tokens that are spent were so a minute ago, on the database's clock."""
+    spent = update(RefreshToken).values(spent_ms=RefreshToken.spent_ms - 60_000)
+    with writing(app.extensions["shop"].engine) as connection:
+        connection.execute(spent)
+    return {}
+
+
 def _publish(app: Flask) -> dict[str, Any]:
     with app.app_context():
         done: dict[str, Any] = transactional(partial(publish, moment=clock.now()))(db.session())
@@ -162,6 +170,7 @@ def _publish(app: Flask) -> dict[str, Any]:
 _DEEDS: dict[str, Callable[..., Any]] = {
     "account": _account,
     "mail": _mail,
+    "minute": _minute,
     "publish": _publish,
     "transfers": lambda app: {"done": work(app)},
 }

@@ -88,7 +88,7 @@ class Visitors:
         things = self._things.get(kind, [])
         return self.chance.choice(things[-12:]) if things else Ref(0, ("nothing",))
 
-    def _change(self, method: str, url: str, thing: Ref, body: Json | None = None) -> None:
+    def _change(self, method: str, url: str, thing: Ref, body: Json | None = None) -> int:
         """Change or delete a thing, with the version that was seen last."""
         collection = url.rstrip("/")
         if collection != "/variants" and self.chance.random() < 0.7:
@@ -101,6 +101,7 @@ class Visitors:
         answer = self._send(method, f"{collection}/", thing, who=STAFF, body=body, If_Match=tag)
         if answer.status == 200:
             self._tags[thing] = self._ref(header="ETag")
+        return answer.status
 
     def _made(self, kind: str, make: Callable[[], None]) -> bool:
         """Whether a thing was made; the first time it is tried until there is one."""
@@ -115,7 +116,9 @@ class Visitors:
         """Delete a thing, mostly a new one."""
         new = self._maybe(0.6) and self._made(kind, make)
         thing = self._things[kind][-1] if new else self._any(kind)
-        self._change("DELETE", f"/{kind}", thing)
+        gone = self._change("DELETE", f"/{kind}", thing) == 204
+        if gone and self.chance.random() < 0.8:
+            self._things[kind].remove(thing)
 
     def _look(self, url: str, thing: Ref, who: str | None = STAFF) -> None:
         if self._send("GET", url, thing, who=who).status == 200:
@@ -192,9 +195,10 @@ class Visitors:
         who = self._newcomer()
         refresh = self._ref("refresh_token")
         self._send("GET", "/users/me", who=who)
-        for _ in range(2):
-            # The second time it is spent, and ends the session.
-            self._send("POST", "/auth/refresh", body={"refresh_token": refresh})
+        self._send("POST", "/auth/refresh", body={"refresh_token": refresh})
+        # Within some real seconds it could be a race; now it is a theft, and ends the session.
+        self._deed("minute")
+        self._send("POST", "/auth/refresh", body={"refresh_token": refresh})
         body = {"email": who, "password": factories.PASSWORD}
         if self._send("POST", "/auth/login", body=body).status == 200:
             self._tokens[who] = self._ref("access_token")
@@ -331,6 +335,8 @@ class Visitors:
         product = self._any("products")
         changes = words.some_of(words.product(self.chance, self._sku), self.chance)
         changes.pop("variants", None)
+        if self._maybe(0.3):
+            changes = {"slug": f"slug-{self.chance.randrange(400)}"}
         if self.chance.random() < 0.4:
             changes["category_id"] = self.chance.choice((None, self._any("categories")))
         self._change("PATCH", "/products", product, changes)
