@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.stories.trace import Parts, Request
 
-_JUNK = (
+_JUNK: tuple[Any, ...] = (
     None, True, 1.5, 0, -1, 2**31, 2**63, 10**40, "", " ", "x" * 21_000, "\0", "a\nb", "\u202e", [],
     {}, [1], {"a": 1}, "1", "'; --", "\x7f", "2026-02-30T00:00:00Z", "😀" * 201, float("nan"),
 )  # fmt: skip

@@ -88,6 +88,10 @@ class Visitors:
         things = self._things.get(kind, [])
         return self.chance.choice(things[-12:]) if things else Ref(0, ("nothing",))
 
+    def _late(self, kind: str) -> Ref:
+        """The latest thing of a kind, or any."""
+        return self._things[kind][-1] if self._maybe(0.4) else self._any(kind)
+
     def _change(self, method: str, url: str, thing: Ref, body: Json | None = None) -> int:
         """Change or delete a thing, with the version that was seen last."""
         collection = url.rstrip("/")
@@ -219,8 +223,9 @@ class Visitors:
     def do_profile(self) -> None:
         who = self._newcomer()
         self._send("PATCH", "/users/me", who=who, body={"name": words.name(self.chance)})
-        email = {"email": f"new-{self._numbers}@example.com"}
-        for proof in ({}, {"current_password": factories.PASSWORD}):
+        email: Json = {"email": f"new-{self._numbers}@example.com"}
+        proofs: tuple[Json, ...] = ({}, {"current_password": factories.PASSWORD})
+        for proof in proofs:
             self._send("PATCH", "/users/me", who=who, body=email | proof)
         self._list("/users/me/sessions", who)
         session = self._ref("items", 0, "id")
@@ -433,7 +438,7 @@ class Visitors:
         for who in (self._newcomer(), self.chance.choice((ANNA, BOB))):
             self._review(who)
             if self._maybe(0.7):
-                self._send("POST", "/reviews/", self._any("reviews"), "/approve", who=STAFF)
+                self._send("POST", "/reviews/", self._late("reviews"), "/approve", who=STAFF)
 
     def do_moderate(self) -> None:
         review = self._any("reviews")
@@ -447,7 +452,9 @@ class Visitors:
         self._list("/reviews", STAFF, status=status)
 
     def do_judge_review(self) -> None:
-        review = self._any("reviews")
+        if self._first:
+            self.do_review()
+        review = self._late("reviews")
         who = self._newcomer() if self._maybe(0.3) else self.chance.choice((ANNA, BOB))
         self._send("PUT", "/reviews/", review, "/vote", who=who)
         if self._maybe(0.3):
@@ -461,7 +468,7 @@ class Visitors:
     def do_change_review(self) -> None:
         if self._maybe(0.4):
             self._review(self._newcomer())
-        review = self._things["reviews"][-1] if self._maybe(0.4) else self._any("reviews")
+        review = self._late("reviews")
         who = self._authors[review] if self._maybe(0.7) else self.chance.choice((ANNA, BOB, ADMIN))
         body = words.some_of(words.review(self.chance), self.chance)
         self._send("PATCH", "/reviews/", review, who=who, body=body)

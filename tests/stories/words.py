@@ -50,7 +50,7 @@ def definition(chance: random.Random) -> dict[str, Any]:
     kind = chance.choice(("text", "integer", "boolean", "choice"))
     code = chance.choice((*CODES, f"code_{chance.randrange(50)}"))
     options = chance.sample(("red", "Red", "grün", "gruen", "😀", "😎"), 3)
-    body = {"code": code, "name": name(chance), "kind": kind}
+    body: dict[str, Any] = {"code": code, "name": name(chance), "kind": kind}
     if kind == "choice" or chance.random() < 0.1:
         body["options"] = options
     return body | ({"unit": "g"} if kind == "integer" else {})
