@@ -46,6 +46,8 @@ class Visitors:
         for action in actions:
             action()
         self._first = False
+        # Most of what engines could see differently is in lists.
+        actions += [self.do_list] * 4 + [self.do_change_product, self.do_change_variant]
         while len(self.player.requests) < requests:
             action = self.chance.choice(actions)
             action()
@@ -180,7 +182,8 @@ class Visitors:
     def _newcomer(self) -> str:
         """Somebody who registers and signs in."""
         self._numbers += 1
-        email = f"{words.name(self.chance)[:1]}visitor{self._numbers}@example.com"
+        odd = words.name(self.chance)[:1] if self.chance.random() < 0.3 else ""
+        email = f"{odd}visitor{self._numbers}@example.com"
         body = {"email": email, "name": words.name(self.chance), "password": factories.PASSWORD}
         self._keep("users", self._send("POST", "/users", body=body), "id")
         credentials = {"email": email.upper(), "password": factories.PASSWORD}
@@ -210,9 +213,9 @@ class Visitors:
         self._send("POST", "/auth/password/forgot", body={"email": who})
         self._send("POST", "/auth/email/resend", body={"email": who})
         self._deed("mail", email=who.lower(), purpose="reset_password")
-        body = {"token": self._ref("token"), "password": OTHER_PASSWORD}
+        reset: Json = {"token": self._ref("token"), "password": OTHER_PASSWORD}
         for _ in range(2):
-            self._send("POST", "/auth/password/reset", body=body)
+            self._send("POST", "/auth/password/reset", body=reset)
         self._send("POST", "/auth/login", body={"email": who, "password": OTHER_PASSWORD})
         self._tokens[who] = self._ref("access_token")
         self._deed("mail", email=who.lower(), purpose="verify_email")
