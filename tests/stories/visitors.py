@@ -466,7 +466,8 @@ class Visitors:
         self._create("reports", who, "/reviews/", review, "/reports", body=body)
         self._send("GET", "/reviews/", review, who=who)
         sort = self.chance.choice((None, "newest", "helpful", "rating"))
-        self._list("/products/", None, self._any("products"), "/reviews", sort=sort)
+        product = replace(review, path=("product_id",))
+        self._list("/products/", STAFF, product, "/reviews", sort=sort)
 
     def do_change_review(self) -> None:
         if self._maybe(0.4):
