@@ -72,8 +72,9 @@ def test_rows_that_change_together_have_their_entries_in_one_order(
     users = [factories.create_user(app) for _ in range(20)]
     ids = [user.id for user in users]
     # Loaded, and so placed in memory, in another order than that of their ids.
-    for user_id in (*ids[1::2], *ids[::-2]):
-        session.get_one(User, user_id).name = "Anna"
+    loaded = [session.get_one(User, user_id) for user_id in (*ids[1::2], *ids[-2::-2])]
+    for user in loaded:
+        user.name = "Anna"
     session.commit()
 
     changed = [entry.row_id for entry in entries(session, "users") if entry.action == "update"]

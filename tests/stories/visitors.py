@@ -491,6 +491,12 @@ class Visitors:
 
     def do_get_lost(self) -> None:
         """Addresses, methods and callers that do not fit."""
+        if self._first:
+            self._send("PUT", "/products", who=STAFF)
+            for raw, kind in ((b"{", "application/json"), (b"name", "text/plain"),
+                              (b" " * 1_100_000, "application/json")):  # fmt: skip
+                self._send("POST", "/products", who=STAFF, raw=raw, Content_Type=kind)
+            self._send("PATCH", "/products/", self._any("products"), who=STAFF, body={"name": "x"})
         paths = ("/nothing", "/products/", "/products/0", "/products/9223372036854775808",
                  "/products/١", "/variants/1/stock/", "/users/me/", "/products/%00", "/%ff",
                  "/products/Öak", "/categories/-1", "/reviews/1e1")  # fmt: skip
