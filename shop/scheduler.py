@@ -29,6 +29,7 @@ from shop.db import db, is_away, reason, transactional
 from shop.errors import Refusal, Unavailable
 from shop.idempotency.jobs import forget_keys
 from shop.jobs import operations, queries
+from shop.jobs.jobs import forget_runs
 from shop.jobs.models import JobRun
 from shop.jobs.operations import Claim
 from shop.jobs.slots import Daily, Every, Trigger, due, slot_name, slot_time
@@ -88,6 +89,7 @@ def _forget(config: Config, session: Session, slot: datetime) -> None:
     forget_mail(session, slot)
     forget_counters(session, slot)
     forget_keys(session, slot)
+    forget_runs(session, slot)
     folder = Folder(config.var, config.max_import_bytes)
     forget_transfers(session, slot, folder, config.keep_transfers_days)
 

@@ -114,16 +114,20 @@ def _values(state: InstanceState[Any]) -> Row:
     return dict.fromkeys(state.mapper.column_attrs.keys()) | state.dict
 
 
+def _place(item: Audited) -> tuple[str, Any]:
+    # The session knows what changed as a set, whose order is that of addresses in memory.
+    return type(item).__tablename__, inspect(item).identity
+
+
 def _entries(session: Session) -> Iterable[Row]:
     moment = clock.now()
     for item in session.new:
         if isinstance(item, Audited):
             yield _entry(type(item), "insert", None, _values(inspect(item)), moment)
-    for item in session.dirty:
-        if isinstance(item, Audited):
-            state = inspect(item)
-            if before := _changes(state):
-                yield _entry(type(item), "update", before, _values(state), moment)
+    for item in sorted((it for it in session.dirty if isinstance(it, Audited)), key=_place):
+        state = inspect(item)
+        if before := _changes(state):
+            yield _entry(type(item), "update", before, _values(state), moment)
     for item in session.deleted:
         if isinstance(item, Audited):
             values = _values(inspect(item))

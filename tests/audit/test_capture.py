@@ -66,6 +66,22 @@ def test_an_update_shows_what_changed_and_what_is(
     assert data(entry)["after"]["version"] == 2
 
 
+def test_rows_that_change_together_have_their_entries_in_one_order(
+    app: Flask, session: Session
+) -> None:
+    users = [factories.create_user(app) for _ in range(20)]
+    ids = [user.id for user in users]
+    # Loaded, and so placed in memory, in another order than that of their ids.
+    loaded = [session.get_one(User, user_id) for user_id in (*ids[1::2], *ids[-2::-2])]
+    for user in loaded:
+        user.name = "Anna"
+    session.commit()
+
+    changed = [entry.row_id for entry in entries(session, "users") if entry.action == "update"]
+
+    assert changed == ids
+
+
 def test_a_patch_that_changes_nothing_leaves_no_entry(
     client: FlaskClient, staff: dict[str, str], session: Session
 ) -> None:
