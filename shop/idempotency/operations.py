@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import BigInteger, bindparam, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,25 @@ class Claim:
     number: int
 
 
+# Made once: every request with a key needs two of them.
+_LASTING: Any = database_ms() + bindparam("lasting_ms", type_=BigInteger())
+_CLAIM = insert(IdempotencyKey).values(expires_ms=_LASTING)
+_HELD = (
+    IdempotencyKey.id == bindparam("key_id"),
+    IdempotencyKey.claim == bindparam("number"),
+    IdempotencyKey.status.is_(None),
+)
+_KEEP = (
+    update(IdempotencyKey)
+    .where(*_HELD)
+    .values(
+        status=bindparam("answer_status"), headers=bindparam("answer_headers"),
+        body=bindparam("answer_body"), expires_ms=_LASTING,
+    )
+)  # fmt: skip
+_FREE = delete(IdempotencyKey).where(*_HELD)
+
+
 def claim_new(
     session: Session, name: KeyName, fingerprint: str, lease_seconds: int
 ) -> Claim | None:
@@ -55,10 +74,10 @@ def claim_new(
     row = {
         "caller": name.caller, "operation": name.operation, "idempotency_key": name.key,
         "fingerprint": fingerprint, "claim": 1, "created_at": clock.now(),
+        "lasting_ms": lease_seconds * 1000,
     }  # fmt: skip
-    claiming = insert(IdempotencyKey).values(**row, expires_ms=database_ms() + lease_seconds * 1000)
     try:
-        result = session.connection().execute(claiming)
+        result = session.connection().execute(_CLAIM, row)
     except IntegrityError as error:
         # The failed statement leaves the transaction as it was.
         if is_duplicate(error, "idempotency_keys", "caller", "operation", "idempotency_key"):
@@ -99,22 +118,15 @@ def keep(
     Raises:
         KeyInProgress: somebody took it, or it was removed: the effects must not be kept either.
     """
-    kept = _changed(
-        session,
-        update(IdempotencyKey)
-        .where(*_held(claim))
-        .values(
-            status=status, headers=headers, body=body,
-            expires_ms=database_ms() + kept_seconds * 1000,
-        ),
-    )  # fmt: skip
-    if not kept:
+    answer = {"answer_status": status, "answer_headers": headers, "answer_body": body}
+    values = answer | _named(claim) | {"lasting_ms": kept_seconds * 1000}
+    if not _changed(session, _KEEP, values):
         raise KeyInProgress("This took so long that another request with the key was let in.")
 
 
 def free(session: Session, claim: Claim) -> None:
     """Let the key be used again, unless an answer is kept under it or somebody else has it."""
-    _changed(session, delete(IdempotencyKey).where(*_held(claim)))
+    _changed(session, _FREE, _named(claim))
 
 
 def forget_caller(session: Session, caller: str) -> None:
@@ -122,13 +134,9 @@ def forget_caller(session: Session, caller: str) -> None:
     _changed(session, delete(IdempotencyKey).where(IdempotencyKey.caller == caller))
 
 
-def _held(claim: Claim) -> tuple[Any, ...]:
-    return (
-        IdempotencyKey.id == claim.id,
-        IdempotencyKey.claim == claim.number,
-        IdempotencyKey.status.is_(None),
-    )
+def _named(claim: Claim) -> dict[str, int]:
+    return {"key_id": claim.id, "number": claim.number}
 
 
-def _changed(session: Session, statement: Any) -> bool:
-    return session.connection().execute(statement).rowcount > 0
+def _changed(session: Session, statement: Any, values: dict[str, Any] | None = None) -> bool:
+    return session.connection().execute(statement, values).rowcount > 0
