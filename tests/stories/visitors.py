@@ -368,12 +368,15 @@ class Visitors:
         self._delete("variants", self.do_variant)
 
     def do_stock(self) -> None:
-        variant = self._any("variants")
+        if self._first:
+            self._made("variants", self.do_variant)
+        variant = self._late("variants")
         changes: tuple[Json, ...] = (
             {"delta": self.chance.randint(-9, 9)}, {"delta": 10**9}, {"delta": -(10**6)},
             {"set": self.chance.randrange(20)}, {"set": 3, "expected": 7},
         )  # fmt: skip
-        body = self.chance.choice(changes) | {"reason": words.name(self.chance)[:100]}
+        change = {"delta": 3} if self._first else self.chance.choice(changes)
+        body = change | {"reason": words.name(self.chance)[:100]}
         key = self._key()
         url = ("/variants/", variant, "/stock")
         for _ in range(2 if key else 1):
@@ -397,7 +400,7 @@ class Visitors:
         if self.chance.random() < 0.4:
             rows.insert(1, {"sku": "not there", "version": 1, "stock": -1})
         self.chance.shuffle(rows)
-        policy = self.chance.choice(("all_or_nothing", "skip_bad_rows"))
+        policy = "skip_bad_rows" if self._maybe(0.5) else "all_or_nothing"
         self._send("POST", "/products/bulk", who=STAFF, body={"policy": policy, "rows": rows})
 
     def do_import(self) -> None:
