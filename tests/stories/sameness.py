@@ -17,14 +17,25 @@ from typing import Any
 from tests.stories.trace import Answer
 
 #: What chance makes, by the name of the member.
-_BY_CHANCE = {"access_token", "refresh_token", "token", "key", "lookup"}
+_BY_CHANCE = {
+    "access_token",
+    "refresh_token",
+    "token",
+    "key",
+    "lookup",
+    "number",
+    "reference",
+    "signature",
+}
 _KINDS = {
     "parent_id": "categories", "category_id": "categories", "category": "categories",
     "product_id": "products", "variant_id": "variants", "user_id": "users", "order_id": "orders",
+    "order": "orders",
 }  # fmt: skip
 _COLLECTIONS = {
     "users", "addresses", "sessions", "api-keys", "products", "imports", "exports", "variants",
-    "movements", "categories", "attributes", "reviews", "reports", "errors",
+    "movements", "categories", "attributes", "reviews", "reports", "errors", "orders", "payments",
+    "refunds",
 }  # fmt: skip
 _HEADERS = (
     "Content-Type", "Location", "Link", "Allow", "Retry-After", "Cache-Control", "Vary",
@@ -33,12 +44,15 @@ _HEADERS = (
 )  # fmt: skip
 _SLUG_BY_CHANCE = re.compile(r"(?<=-)[0-9a-f]{8}$")
 _IN_A_PATH = re.compile(
-    r"\b(users|products|variants|categories|reviews|attributes|imports|exports|addresses|api-keys)"
+    r"\b(users|products|variants|categories|reviews|attributes|imports|exports|addresses|api-keys"
+    r"|orders|payments)"
     r"/([1-9]\d*)\b"
 )
 _IN_A_SENTENCE = re.compile(
-    r"\b(account|API key|product|variant|category|review|attribute|import|export) ([1-9]\d*)\b"
+    r"\b(account|API key|product|variant|category|review|attribute|import|export|order"
+    r"|payment|refund) ([1-9]\d*)\b"
 )
+_REFERENCE = re.compile(r"\b(?:pay|re)_[A-Za-z0-9_-]{22}")
 _IN_A_FILE_NAME = re.compile(r"(?<=filename=products-)\d+")
 _CURSOR = re.compile(r"(?<=cursor=)[A-Za-z0-9_-]+")
 
@@ -95,6 +109,7 @@ class Normal:
 
     def _text(self, text: str) -> str:
         text = _CURSOR.sub(lambda found: self._cursor(found[0]), text)
+        text = _REFERENCE.sub(lambda found: self._label("reference", found[0]), text)
         text = _IN_A_FILE_NAME.sub(lambda found: self._label("exports", int(found[0])), text)
         text = _IN_A_SENTENCE.sub(
             lambda found: f"{found[1]} {self._label(_plural(found[1]), int(found[2]))}", text

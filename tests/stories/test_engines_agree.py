@@ -15,9 +15,9 @@ from sqlalchemy import select
 from shop.audit.models import AuditEntry
 from tests.conftest import create_shop
 from tests.servers import MariaDB
+from tests.stories.buyers import visits
 from tests.stories.sameness import Normal
 from tests.stories.trace import Player, playing
-from tests.stories.visitors import visits
 
 #: How many differences are told at most.
 _MOST = 8
@@ -101,7 +101,7 @@ def check(shops: list[Flask], seed: int, requests: int, kinds: set[int]) -> None
     # That much was asked, all over the shop, and refused in many ways.
     assert len(recorded.requests) >= requests
     missed = operations(sqlite) - set(reached(recorded))
-    assert not missed, f"visitors.py has to learn {sorted(missed)}"
+    assert not missed, f"visitors.py and buyers.py have to learn {sorted(missed)}"
     assert kinds <= set(statuses)
     assert max(statuses) < 500
 

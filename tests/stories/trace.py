@@ -24,9 +24,11 @@ from werkzeug.datastructures import Headers
 
 from shop import clock
 from shop.db import db, transactional, writing
+from shop.orders.payments.base import sign
 from shop.products.jobs import publish
 from shop.users.models import RefreshToken, User
 from tests import factories
+from tests.orders.checks import secret_of
 from tests.transfers.checks import work
 from tests.users.checks import mailed_token
 
@@ -167,9 +169,17 @@ def _publish(app: Flask) -> dict[str, Any]:
         return done
 
 
+def _message(app: Flask, kind: str, id: str, reference: str, amount: Any) -> dict[str, Any]:
+    """A message of the test provider, signed."""
+    told = {"id": id, "type": kind, "reference": reference, "amount": amount}
+    body = json.dumps(told)
+    return {"body": body, "signature": sign(secret_of(app), body.encode(), clock.now())}
+
+
 _DEEDS: dict[str, Callable[..., Any]] = {
     "account": _account,
     "mail": _mail,
+    "message": _message,
     "minute": _minute,
     "publish": _publish,
     "transfers": lambda app: {"done": work(app)},

@@ -506,9 +506,3 @@ class Visitors:
         method = self.chance.choice(("GET", "PUT", "DELETE", "POST", "PATCH", "HEAD", "OPTIONS"))
         who = self.chance.choice((None, ANNA, STAFF))
         self._send(method, self.chance.choice(paths), who=who)
-
-
-def visits(player: Player, seed: int, requests: int) -> None:
-    """Have visitors send so many requests, or a few more."""
-    visitors: Callable[[int], None] = Visitors(player, seed).visit
-    visitors(requests)
