@@ -274,20 +274,26 @@ def _insert(product: tuple[Any, ...], variant: tuple[Any, ...], stock: int) -> t
                 " VALUES (%s, %s, %s, %s)",
                 (variant_id, *variant[2:4], product[-1]),
             )
-            name, _, description = product[:3]
-            words = sorted(set(f"{name} {description} {variant[0]}".lower().split()))
-            cursor.execute(
-                "INSERT INTO product_listings (product_id, status, name, price_from, rating,"
-                " stocked_variants, words, words_version)"
-                " VALUES (%s, 'active', %s, %s, 0, %s, %s, 1)",
-                (product_id, name.lower(), variant[2], int(stock > 0), " ".join(words)),
-            )
-            cursor.executemany(
-                "INSERT INTO listed_attributes (code, value, product_id) VALUES (%s, %s, %s)",
-                [(*pair, product_id) for pair in orjson.loads(product[4]).items()],
-            )
+            _list(cursor, product_id, product, variant, stock)
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
     return product_id, variant_id
+
+
+def _list(
+    cursor: Any, product_id: int, product: tuple[Any, ...], variant: tuple[Any, ...], stock: int
+) -> None:
+    name, _, description = product[:3]
+    words = sorted(set(f"{name} {description} {variant[0]}".lower().split()))
+    cursor.execute(
+        "INSERT INTO product_listings (product_id, status, name, price_from, rating,"
+        " stocked_variants, words, words_version)"
+        " VALUES (%s, 'active', %s, %s, 0, %s, %s, 1)",
+        (product_id, name.lower(), variant[2], int(stock > 0), " ".join(words)),
+    )
+    cursor.executemany(
+        "INSERT INTO listed_attributes (code, value, product_id) VALUES (%s, %s, %s)",
+        [(*pair, product_id) for pair in orjson.loads(product[4]).items()],
+    )

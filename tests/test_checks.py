@@ -71,11 +71,13 @@ def test_a_shop_that_was_only_used_is_sound(
     code, found = verify()
 
     assert code == 0, found
-    assert set(found) >= {
+    checked = {
         "audit-positions", "audit-sequences", "audit-rows", "stock", "listings", "ratings",
         "review-counts",
     }  # fmt: skip
-    assert all(check["looked_at"] > 0 for check in found.values())
+    assert set(found) >= checked
+    # Those of orders have tests of their own.
+    assert all(found[name]["looked_at"] > 0 for name in checked)
     assert found["stock"]["looked_at"] == 1
 
 

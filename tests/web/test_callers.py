@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_the_document_is_valid_openapi_3_1(client: FlaskClient) -> None:
 
 def test_the_document_has_every_route_of_the_api_and_no_other(app: Flask) -> None:
     routes = {
-        (method, rule.rule.replace("<id:", "<").replace("<", "{").replace(">", "}"))
+        (method, re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.rule.startswith("/api/")
