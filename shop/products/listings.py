@@ -42,12 +42,13 @@ def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
     `stocked` says by how many its variants in stock are more or fewer: they are counted, never
     looked up, since a sale may change them at the same time.
     """
-    values: dict[str, Any] = _derived(*_rows(product))
+    rows = _rows(product)
+    values: dict[str, Any] = _derived(*rows)
     if stocked:
         values["stocked_variants"] = ProductListing.stocked_variants + stocked
     connection = session.connection()
     connection.execute(_change(product.id, values))
-    _keep_attributes(connection, product)
+    _keep_attributes(connection, product.id, _attributes(*rows))
 
 
 def close_listing(session: Session, product: Product) -> None:
@@ -109,17 +110,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _keep_attributes(connection: Connection, product: Product) -> None:
-    wanted = _attributes(*_rows(product))
+def _keep_attributes(connection: Connection, product_id: int, wanted: set[tuple[str, str]]) -> None:
     table = ListedAttribute
     rows = connection.execute(
-        select(table.code, table.value).where(table.product_id == product.id)
+        select(table.code, table.value).where(table.product_id == product_id)
     ).all()
     known = {(code, value) for code, value in rows}
     if known - wanted:
-        connection.execute(delete(table).where(table.product_id == product.id))
+        connection.execute(delete(table).where(table.product_id == product_id))
         known = set()
-    if new := _attribute_rows(product.id, wanted - known):
+    if new := _attribute_rows(product_id, wanted - known):
         insert_rows(connection, ListedAttribute.__table__, new)
 
 

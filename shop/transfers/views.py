@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -104,6 +105,18 @@ def _begin(received: Received, **options: Any) -> ProductImport:
     return operations.begin_import(db.session(), **file, **options)
 
 
+def _newest(
+    model: Any, scope: str, shown: Callable[[Any], dict[str, Any]], limit: int, cursor: str | None
+) -> Response:
+    """A page of imports or exports, newest first."""
+    before = cast(int, decode_cursor(scope, cursor, [int])[0]) if cursor else LARGEST_ID
+    rows = db.session.scalars(queries.newest(model, before, limit + 1)).all()
+    return page(
+        rows, limit, scope=scope, key=lambda row: (row.id,),
+        shape=lambda found: [shown(it) for it in found],
+    )  # fmt: skip
+
+
 @transfers.get("/products/imports")
 @transfers.allow(*EMPLOYEES, scope=_SCOPE)
 @transfers.query(PageQuery)
@@ -111,12 +124,7 @@ def _begin(received: Received, **options: Any) -> ProductImport:
 @transfers.conditional
 def list_imports(limit: int, cursor: str | None = None) -> Response:
     """List imports, newest first."""
-    before = cast(int, decode_cursor("imports", cursor, [int])[0]) if cursor else LARGEST_ID
-    rows = db.session.scalars(queries.newest(ProductImport, before, limit + 1)).all()
-    return page(
-        rows, limit, scope="imports", key=lambda row: (row.id,),
-        shape=lambda found: [import_out(it) for it in found],
-    )  # fmt: skip
+    return _newest(ProductImport, "imports", import_out, limit, cursor)
 
 
 @transfers.get("/products/imports/<id:id>")
@@ -178,12 +186,7 @@ def export_products(data: dict[str, Any]) -> Response:
 @transfers.conditional
 def list_exports(limit: int, cursor: str | None = None) -> Response:
     """List exports, newest first."""
-    before = cast(int, decode_cursor("exports", cursor, [int])[0]) if cursor else LARGEST_ID
-    rows = db.session.scalars(queries.newest(ProductExport, before, limit + 1)).all()
-    return page(
-        rows, limit, scope="exports", key=lambda row: (row.id,),
-        shape=lambda found: [export_out(it) for it in found],
-    )  # fmt: skip
+    return _newest(ProductExport, "exports", export_out, limit, cursor)
 
 
 @transfers.get("/products/exports/<id:id>")
