@@ -80,15 +80,20 @@ def newest(before: int, limit: int, *, role: str | None, email: str | None) -> S
     return found
 
 
-def refresh_token(token_hash: str) -> Select[RefreshToken, UserSession, User, int]:
-    """A refresh token with its session and account, and how long ago it was spent (ms)."""
+def refresh_token(token_hash: str) -> Select[RefreshToken, UserSession, User]:
+    """A refresh token with its session and account."""
     return (
-        select(RefreshToken, UserSession, User, database_ms() - RefreshToken.spent_ms)
+        select(RefreshToken, UserSession, User)
         .join(UserSession, UserSession.id == RefreshToken.session_id)
         .join(User, User.id == UserSession.user_id)
         .where(RefreshToken.token_hash == token_hash)
         .execution_options(populate_existing=True)
     )
+
+
+def spent_for(token_id: int) -> Select[int]:
+    """How long ago a refresh token was spent, in milliseconds of the database's clock."""
+    return select(database_ms() - RefreshToken.spent_ms).where(RefreshToken.id == token_id)
 
 
 def sessions_of(user_id: int) -> Select[UserSession]:
