@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Engine, exc, insert, select, update
+from sqlalchemy import Engine, bindparam, exc, insert, select, update
 
 from shop import clock, logs
 from shop.audit import queries
@@ -30,6 +30,8 @@ from shop.retry import Backoff
 log = logs.get(__name__)
 
 _READ_AHEAD = 500
+#: Batches of stamped events that are kept at hand.
+_LATELY = 8
 _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
 #: After stamping the sequencer rests: at most this many times as long as stamping took, at most
@@ -37,6 +39,12 @@ _SILENCE_SECONDS = 10.0
 _REST = 4.0
 _REST_PER_ENTRY = 0.001
 _LONGEST_REST = 0.025
+
+_MOVE_CURSOR = (
+    update(AuditSink)
+    .where(AuditSink.name == bindparam("sink"), AuditSink.position < bindparam("reached"))
+    .values(position=bindparam("reached"), updated_at=bindparam("moment"))
+)
 
 
 class Deposed(Exception):
@@ -58,17 +66,20 @@ class Publisher(threading.Thread):
         self._window = window
         self._batch = batch
         self._stopping = threading.Event()
-        self._stamped = threading.Event()
+        #: Events that were stamped lately. Whoever is far behind reads what falls out of it.
+        self._stamped: deque[Sequence[Event]] = deque(maxlen=_LATELY)
+        self._news = threading.Event()
         self.on_published: Callable[[Event], None] = lambda _event: None
 
-    def wake(self) -> None:
-        """New positions were given."""
-        self._stamped.set()
+    def offer(self, events: Sequence[Event]) -> None:
+        """These were just stamped, and need not be read from the log again."""
+        self._stamped.append(events)
+        self._news.set()
 
     def stop(self) -> None:
         """End soon; what is unacknowledged then is published again by the next leader."""
         self._stopping.set()
-        self._stamped.set()
+        self._news.set()
 
     def run(self) -> None:
         backoff = Backoff(first=0.2, most=2.0)
@@ -95,7 +106,7 @@ class Publisher(threading.Thread):
 
     def _stream(self) -> None:
         window = Window(self._cursor())
-        unsent = EventReader(self._engine, window.position, self._stamped)
+        unsent = EventReader(self._engine, window.position, self._stamped, self._news)
         saved, saved_at = window.position, time.monotonic()
         heard_at = time.monotonic()
         while self._leading:
@@ -105,7 +116,7 @@ class Publisher(threading.Thread):
                 window.sent(event.position)
                 self.on_published(event)
             if not len(window):
-                self._stamped.wait(1.0 if window.position == saved else _SAVE_SECONDS)
+                self._news.wait(1.0 if window.position == saved else _SAVE_SECONDS)
                 # Nothing can come, but an idle connection wants to be kept, or found dead.
                 self._sink.acknowledged(0.0)
                 heard_at = time.monotonic()
@@ -142,47 +153,71 @@ class Publisher(threading.Thread):
         with writing(self._engine) as connection:
             if not self._lease.still_mine(connection):
                 raise Deposed
-            connection.execute(
-                update(AuditSink)
-                .where(AuditSink.name == self._sink.name, AuditSink.position < position)
-                .values(position=position, updated_at=clock.now())
-            )
+            values = {"sink": self._sink.name, "reached": position, "moment": clock.now()}
+            connection.execute(_MOVE_CURSOR, values)
         crash_point("after-cursor")
 
 
 class EventReader:
     """An endless iterator over the log from a position; `None` from `next(..., None)` = no news.
 
-    It reads again only after it was told of new positions, or once a second.
+    It takes what was `stamped` lately where that follows on its position, and reads the rest from
+    the log. It looks again only after `news` was set, or once a second.
     """
 
-    def __init__(self, engine: Engine, position: int, stamped: threading.Event) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        position: int,
+        stamped: deque[Sequence[Event]],
+        news: threading.Event,
+    ) -> None:
         self._engine = engine
         self._position = position
         self._stamped = stamped
+        self._news = news
         self._buffer: deque[Event] = deque()
-        self._read_at = 0.0
+        self._looked_at = 0.0
 
     def __iter__(self) -> EventReader:
         return self
 
     def __next__(self) -> Event:
-        if not self._buffer and (self._stamped.is_set() or time.monotonic() > self._read_at + 1.0):
-            self._read()
+        if not self._buffer and (self._news.is_set() or time.monotonic() > self._looked_at + 1.0):
+            self._look()
         if not self._buffer:
             raise StopIteration
         return self._buffer.popleft()
 
+    def _look(self) -> None:
+        self._news.clear()
+        self._looked_at = time.monotonic()
+        self._take_stamped()
+        if not self._buffer:
+            self._read()
+
+    def _take_stamped(self) -> None:
+        while self._stamped:
+            events = self._stamped.popleft()
+            known = self._position + 1 - events[0].position
+            if known < 0:
+                # Between them and this reader there are others, in the log only.
+                self._stamped.clear()
+                self._news.set()
+            elif known < len(events):
+                self._extend(events[known:])
+
     def _read(self) -> None:
-        self._stamped.clear()
         with self._engine.connect() as connection:
-            events: Sequence[Event] = events_after(connection, self._position, _READ_AHEAD)
-        self._read_at = time.monotonic()
+            events = events_after(connection, self._position, _READ_AHEAD)
+        self._extend(events)
+        if len(events) == _READ_AHEAD:
+            self._news.set()
+
+    def _extend(self, events: Sequence[Event]) -> None:
         if events:
             self._position = events[-1].position
             self._buffer.extend(events)
-        if len(events) == _READ_AHEAD:
-            self._stamped.set()
 
 
 class Drain:
@@ -256,17 +291,17 @@ class Drain:
                 if self._lease.renewal_due and not self._lease.renew():
                     return
                 started = time.monotonic()
-                count = stamp(self._engine) if rung or is_pending(self._engine) else 0
-                if count:
+                events = stamp(self._engine) if rung or is_pending(self._engine) else []
+                if events:
                     crash_point("after-stamp")
                     for publisher in publishers:
-                        publisher.wake()
+                        publisher.offer(events)
                     # Under load, entries are stamped in handfuls: a transaction each would take
                     # the machine from those who write them.
                     took = time.monotonic() - started
-                    rest = min(_REST * took, _REST_PER_ENTRY * count, _LONGEST_REST)
-                    self._stopping.wait(rest if count < BATCH else 0)
-                rung = count == BATCH or wait_for_ring(ears)
+                    rest = min(_REST * took, _REST_PER_ENTRY * len(events), _LONGEST_REST)
+                    self._stopping.wait(rest if len(events) < BATCH else 0)
+                rung = len(events) == BATCH or wait_for_ring(ears)
 
     def _step_down(self, publishers: Sequence[Publisher]) -> None:
         for publisher in publishers:

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, bindparam, select
 
 from shop.audit.models import AuditEntry
 
-_COLUMNS = (
+#: What an event is made of, in the order of its fields.
+COLUMNS = (
     AuditEntry.position,
     AuditEntry.event_id,
     AuditEntry.type,
@@ -24,6 +25,13 @@ _COLUMNS = (
     AuditEntry.actor,
     AuditEntry.request_id,
     AuditEntry.data,
+)
+
+_AFTER = (
+    select(*COLUMNS)
+    .where(AuditEntry.position > bindparam("position"))
+    .order_by(AuditEntry.position)
+    .limit(bindparam("most", type_=Integer()))
 )
 
 
@@ -66,10 +74,5 @@ class Event:
 
 def events_after(connection: Connection, position: int, limit: int) -> Sequence[Event]:
     """The next events by position. Positions are dense, so nothing can appear behind a cursor."""
-    rows = connection.execute(
-        select(*_COLUMNS)
-        .where(AuditEntry.position > position)
-        .order_by(AuditEntry.position)
-        .limit(limit)
-    ).all()
+    rows = connection.execute(_AFTER, {"position": position, "most": limit}).all()
     return [Event(*cast(tuple[Any, ...], row)) for row in rows]

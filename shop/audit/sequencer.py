@@ -10,10 +10,31 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Engine, Integer, bindparam, select, update
 
+from shop.audit.events import COLUMNS, Event
 from shop.audit.models import AuditEntry, AuditHead
 from shop.db import writing
 
 BATCH = 1000
+
+_HEAD = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
+_PENDING = (
+    # Of an event all but its position, which comes first and is not known yet.
+    select(_HEAD.label("head"), AuditEntry.id, *COLUMNS)
+    .where(AuditEntry.position.is_(None))
+    .order_by(AuditEntry.id)
+    .limit(BATCH)
+)
+_ANY_PENDING = select(AuditEntry.id).where(AuditEntry.position.is_(None)).limit(1)
+_MOVE_HEAD = (
+    update(AuditHead)
+    .where(AuditHead.id == 1, AuditHead.position == bindparam("head"))
+    .values(position=bindparam("moved"))
+)
+_STAMP = (
+    update(AuditEntry)
+    .where(AuditEntry.id.between(bindparam("first"), bindparam("last")))
+    .values(position=AuditEntry.id + bindparam("shift", type_=Integer()))
+)
 
 
 def runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -27,42 +48,38 @@ def runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, previous
 
 
-_PENDING = (
-    select(AuditEntry.id)
-    .where(AuditEntry.position.is_(None))
-    .order_by(AuditEntry.id)
-    .limit(bindparam("most", type_=Integer()))
-)
-
-
 def is_pending(engine: Engine) -> bool:
     """Whether any committed entry waits for its position; takes no lock."""
     with engine.connect() as connection:
-        return connection.execute(_PENDING, {"most": 1}).first() is not None
+        return connection.execute(_ANY_PENDING).first() is not None
 
 
-def stamp(engine: Engine) -> int:
-    """Stamp the entries that are committed and pending, at most `BATCH`; answers how many.
+def stamp(engine: Engine) -> list[Event]:
+    """Stamp the entries that are committed and pending, at most `BATCH`; answers them, in order.
 
-    The pending ids come from a plain SELECT, which sees one snapshot; a locking read could pass
-    a row that is being inserted. Whoever stamps holds the row of the head, so positions become
-    visible in their own order.
+    Head and pending entries come from one plain SELECT, which sees one snapshot; a locking read
+    could pass a row that is being inserted. Then the head is moved, if it still is where it was
+    seen: whoever has moved it holds its row until the commit, so of several that saw the same
+    entries one stamps them, and positions become visible in their own order.
     """
+    while (events := _attempt(engine)) is None:
+        pass
+    return events
+
+
+def _attempt(engine: Engine) -> list[Event] | None:
+    """None when another has moved the head meanwhile."""
     with writing(engine) as connection:
-        head = connection.execute(
-            select(AuditHead.position).where(AuditHead.id == 1).with_for_update()
-        ).scalar_one()
-        ids = connection.execute(_PENDING, {"most": BATCH}).scalars().all()
-        if not ids:
-            return 0
+        rows = connection.execute(_PENDING).all()
+        if not rows:
+            return []
+        head = rows[0].head
+        moved = connection.execute(_MOVE_HEAD, {"head": head, "moved": head + len(rows)})
+        if moved.rowcount != 1:
+            return None
         position = head
-        for first, last in runs(ids):
+        for first, last in runs([row.id for row in rows]):
             shift = position + 1 - first
-            connection.execute(
-                update(AuditEntry)
-                .where(AuditEntry.id.between(first, last))
-                .values(position=AuditEntry.id + shift)
-            )
+            connection.execute(_STAMP, {"first": first, "last": last, "shift": shift})
             position += last - first + 1
-        connection.execute(update(AuditHead).where(AuditHead.id == 1).values(position=position))
-    return len(ids)
+    return [Event(head + number, *row[3:]) for number, row in enumerate(rows, 1)]

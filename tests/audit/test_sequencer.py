@@ -50,16 +50,16 @@ def test_ids_become_ranges_without_holes(ids: list[int], ranges: list[tuple[int,
 
 
 def test_nothing_pending_is_no_work(engine: Engine) -> None:
-    assert stamp(engine) == 0
+    assert len(stamp(engine)) == 0
     assert head(engine) == 0
 
 
 def test_entries_get_the_next_positions(app: Flask, engine: Engine) -> None:
     factories.create_user(app)
-    assert stamp(engine) == 1
+    assert len(stamp(engine)) == 1
     factories.create_user(app)
     factories.create_user(app)
-    assert stamp(engine) == 2
+    assert len(stamp(engine)) == 2
 
     assert [row[0] for row in positions(engine)] == [1, 2, 3]
     assert head(engine) == 3
@@ -73,9 +73,9 @@ def test_what_is_not_committed_gets_no_position(app: Flask, engine: Engine) -> N
         open_session.add(early)
         open_session.flush()
         factories.create_user(app, email="late@example.com")
-        assert stamp(engine) == 1
+        assert len(stamp(engine)) == 1
         open_session.commit()
-    assert stamp(engine) == 1
+    assert len(stamp(engine)) == 1
 
     late, early_row = positions(engine)
     assert late[0] == 1
