@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Dialect, Table, event, insert, inspect
+from sqlalchemy import BigInteger, Connection, Dialect, Table, bindparam, event, insert, inspect
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declared_attr, mapped_column
 from sqlalchemy.orm.state import InstanceState
-from sqlalchemy.sql.dml import ReturningInsert
 from ulid_transform import ulid_now
 
 from shop import clock, provenance
@@ -187,8 +186,7 @@ class AuditedWrites:
         if by is None:
             insert_rows(self.connection, table, whole)
         else:
-            numbered = self.connection.execute(_insert_numbered(table, by), whole)
-            ids = {name: id_ for id_, name in numbered}
+            ids = {name: id_ for id_, name in _insert_numbered(self.connection, table, whole, by)}
             for row in whole:
                 row[key] = ids[row[by]]
         self._changes += [(model, "insert", None, row) for row in whole]
@@ -234,9 +232,39 @@ def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
     return result.lastrowid
 
 
+#: Up to so many rows an INSERT is made once, for good; SQLAlchemy cuts larger ones into pieces.
+_FEW = 10
+
+
+def _insert_numbered(
+    connection: Connection, table: Any, rows: list[Row], by: str
+) -> Iterable[Sequence[Any]]:
+    """Insert rows of the same columns; answers the id that each got, beside its value of `by`."""
+    returned = (*table.primary_key.columns, table.columns[by])
+    if len(rows) > _FEW:
+        return connection.execute(insert(table).returning(*returned), rows)
+    dialect, names = connection.dialect, frozenset(rows[0])
+    text, order = _inserting_few(table, dialect, names, returned, len(rows))
+    _, columns = _inserting(table, dialect, names)
+    bound = {
+        f"{name}_{number}": process(row[name]) if process else row[name]
+        for number, row in enumerate(rows)
+        for name, process in columns
+    }
+    values = bound if order is None else tuple(bound[name] for name in order)
+    return connection.exec_driver_sql(text, values)
+
+
 @lru_cache
-def _insert_numbered(table: Table, by: str) -> ReturningInsert[Any]:
-    return insert(table).returning(*table.primary_key.columns, table.columns[by])
+def _inserting_few(
+    table: Any, dialect: Dialect, names: frozenset[str], returned: tuple[Any, ...], count: int
+) -> tuple[str, Sequence[str] | None]:
+    """An INSERT of so many rows for the driver, and its parameters if they have an order."""
+    rows: list[Row] = [
+        {name: bindparam(f"{name}_{number}") for name in names} for number in range(count)
+    ]
+    made = insert(table).values(rows).returning(*returned).compile(dialect=dialect)
+    return str(made), made.positiontup if dialect.positional else None
 
 
 @lru_cache

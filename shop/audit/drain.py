@@ -34,11 +34,10 @@ _READ_AHEAD = 500
 _LATELY = 8
 _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
-#: After stamping the sequencer rests: at most this many times as long as stamping took, at most
-#: this long for each entry (so only above 1,000 a second does it rest long), at most so long.
+#: After stamping the sequencer rests: at most this many times as long as stamping took, and at
+#: most so long, since an event waits half of it.
 _REST = 4.0
-_REST_PER_ENTRY = 0.001
-_LONGEST_REST = 0.025
+_LONGEST_REST = 0.01
 
 _MOVE_CURSOR = (
     update(AuditSink)
@@ -299,7 +298,7 @@ class Drain:
                     # Under load, entries are stamped in handfuls: a transaction each would take
                     # the machine from those who write them.
                     took = time.monotonic() - started
-                    rest = min(_REST * took, _REST_PER_ENTRY * len(events), _LONGEST_REST)
+                    rest = min(_REST * took, _LONGEST_REST)
                     self._stopping.wait(rest if len(events) < BATCH else 0)
                 rung = len(events) == BATCH or wait_for_ring(ears)
 

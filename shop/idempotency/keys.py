@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from shop.crashes import crash_point
-from shop.db import ATTEMPTS, db, read, transactional
+from shop.db import ATTEMPTS, PATIENCE_SECONDS, db, read, transactional
 from shop.idempotency import operations, queries
 from shop.idempotency.operations import Claim, KeyInProgress, KeyMismatch, KeyName
+from shop.retry import Backoff, attempts
 from shop.web.idempotency import Kept
 
 _BUSY = "A request with this Idempotency-Key is being worked on. Send it again in a moment."
@@ -28,23 +29,22 @@ class Keys:
             KeyInProgress: a request with it is being worked on.
         """
         name = KeyName(caller, operation, key)
-        for _ in range(ATTEMPTS):
-            # Asked without a lock first: those who send a request again must not wait for the
-            # transaction that is working on it.
-            rows = read(queries.FOUND, caller=caller, operation=operation, key=key)
-            if rows and not rows[0].over:
-                return _kept(rows[0], fingerprint)
-            expired = Claim(rows[0].id, rows[0].claim) if rows else None
-            claim = self._take(name, expired, fingerprint)
+        for _ in attempts(ATTEMPTS, PATIENCE_SECONDS, Backoff(first=0.005, most=0.3)):
+            # Written before anything is asked: nearly every key is new.
+            claim = operations.claim_new(name, fingerprint, self._lease_seconds)
+            if claim is None:
+                rows = read(queries.FOUND, caller=caller, operation=operation, key=key)
+                if rows and not rows[0].over:
+                    return _kept(rows[0], fingerprint)
+                if rows:
+                    claim = self._take_over(Claim(rows[0].id, rows[0].claim), fingerprint)
             if claim is not None:
                 crash_point("idempotency-claimed")
                 return claim
         raise KeyInProgress(_BUSY)
 
     @transactional
-    def _take(self, name: KeyName, expired: Claim | None, fingerprint: str) -> Claim | None:
-        if expired is None:
-            return operations.claim_new(db.session(), name, fingerprint, self._lease_seconds)
+    def _take_over(self, expired: Claim, fingerprint: str) -> Claim | None:
         return operations.claim_expired(db.session(), expired, fingerprint, self._lease_seconds)
 
     def keep(self, claim: Claim, answer: Kept) -> None:

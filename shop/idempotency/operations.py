@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import BigInteger, bindparam, delete, insert, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.db import database_ms, is_duplicate
+from shop.db import database_ms, is_conflict, is_duplicate, write_alone
 from shop.errors import Conflict, Refusal
 from shop.idempotency.models import IdempotencyKey
 
@@ -67,20 +67,25 @@ _KEEP = (
 _FREE = delete(IdempotencyKey).where(*_HELD)
 
 
-def claim_new(
-    session: Session, name: KeyName, fingerprint: str, lease_seconds: int
-) -> Claim | None:
-    """Claim a key that nobody has used; None when it turns out that somebody has."""
+def claim_new(name: KeyName, fingerprint: str, lease_seconds: int) -> Claim | None:
+    """Claim a key that nobody has used, in a transaction of its own.
+
+    None when somebody has, or it cannot be said just now: look, and try again.
+    """
     row = {
         "caller": name.caller, "operation": name.operation, "idempotency_key": name.key,
         "fingerprint": fingerprint, "claim": 1, "created_at": clock.now(),
         "lasting_ms": lease_seconds * 1000,
     }  # fmt: skip
     try:
-        result = session.connection().execute(_CLAIM, row)
+        result = write_alone(_CLAIM, row)
     except IntegrityError as error:
-        # The failed statement leaves the transaction as it was.
         if is_duplicate(error, "idempotency_keys", "caller", "operation", "idempotency_key"):
+            return None
+        raise
+    except DBAPIError as error:
+        # The request that has the key may be keeping its answer at this moment.
+        if is_conflict(error) or error.connection_invalidated:
             return None
         raise
     (number,) = cast(tuple[int], result.inserted_primary_key)

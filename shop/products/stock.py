@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import Update, bindparam, case, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -22,11 +23,6 @@ from shop.products.models import StockLevel, StockMovement
 _VARIANT: Any = bindparam("variant")
 _COUNT: Any = bindparam("count")
 _CHANGED = {"version": StockLevel.version + 1}
-_TAKE = (
-    update(StockLevel)
-    .where(StockLevel.variant_id == _VARIANT, StockLevel.on_hand >= _COUNT)
-    .values(on_hand=StockLevel.on_hand - _COUNT, **_CHANGED)
-)
 _PUT_BACK = (
     update(StockLevel)
     .where(StockLevel.variant_id == _VARIANT)
@@ -117,10 +113,26 @@ def take(writes: AuditedWrites, counts: Mapping[int, int]) -> None:
     Raises:
         SoldOut: of one of them fewer are there. What was taken so far is rolled back with the rest.
     """
-    for variant_id in sorted(counts):
-        values = {"variant": variant_id, "count": counts[variant_id]}
-        if cast("CursorResult[Any]", writes.connection.execute(_TAKE, values)).rowcount != 1:
-            raise SoldOut
+    values: dict[str, int] = {}
+    for number, variant_id in enumerate(sorted(counts)):
+        values |= {f"variant_{number}": variant_id, f"count_{number}": counts[variant_id]}
+    result = writes.connection.execute(_taking(len(counts)), values)
+    if cast("CursorResult[Any]", result).rowcount != len(counts):
+        raise SoldOut
+
+
+@lru_cache
+def _taking(variants: int) -> Update:
+    """One statement for so many variants. It locks them in the order of their ids: the primary key
+    leads it there, and rows that it does not change it does not wait for."""
+    ids: list[Any] = [bindparam(f"variant_{number}") for number in range(variants)]
+    counts: list[Any] = [bindparam(f"count_{number}") for number in range(variants)]
+    count = case(dict(zip(ids, counts, strict=True)), value=StockLevel.variant_id)
+    return (
+        update(StockLevel)
+        .where(StockLevel.variant_id.in_(ids), StockLevel.on_hand >= count)
+        .values(on_hand=StockLevel.on_hand - count, **_CHANGED)
+    )
 
 
 def put_back(
