@@ -276,7 +276,8 @@ def reason(error: Exception) -> str:
 
 def is_duplicate(error: exc.IntegrityError, table: str, *columns: str) -> bool:
     """Whether the unique rule on these columns of a table was broken, by the name of the rule."""
-    text = str(error.orig)
+    # The driver's last argument, and not all of them as text: that would quote the value's quotes.
+    text = str(error.orig.args[-1]) if error.orig is not None and error.orig.args else ""
     # SQLite names the columns, MySQL and MariaDB the key (MySQL with its table), after the value.
     if text.startswith("UNIQUE constraint failed: "):
         named = ", ".join(f"{table}.{column}" for column in columns)
@@ -317,11 +318,11 @@ def write_alone(statement: Executable, values: dict[str, Any]) -> CursorResult[A
     the COMMIT. Whoever calls it deals with conflicts and broken connections (see `is_conflict`).
     """
     engine = db.engines[READER]
-    if engine.dialect.name == "sqlite":
-        with writing(engine) as connection:
-            return connection.execute(statement, values)
-    with engine.connect() as connection:
-        return connection.execute(statement, values)
+    crash_point("before-commit")
+    with writing(engine) if engine.dialect.name == "sqlite" else engine.connect() as connection:
+        result = connection.execute(statement, values)
+    crash_point("after-commit")
+    return result
 
 
 def transactional(work: Callable[P, R]) -> Callable[P, R]:
