@@ -40,7 +40,9 @@ def read_json(raw: bytes) -> Any:
         # orjson refuses depth, NaN, infinities, BOMs, UTF-16 and lone surrogates, so that the
         # standard parser, which alone can see duplicate keys, then meets nothing hostile.
         value = orjson.loads(raw)
-        json.loads(raw, object_pairs_hook=_unique, parse_int=len)
+        # What it would write in the same way has lost no key; that costs a tenth.
+        if orjson.dumps(value) != raw.rstrip(b"\r\n"):
+            json.loads(raw, object_pairs_hook=_unique, parse_int=len)
     except _DuplicateKey as error:
         raise Malformed("The body has the same key twice in one object.") from error
     except (ValueError, RecursionError) as error:
