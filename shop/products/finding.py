@@ -181,8 +181,12 @@ def order_of(sort: str, words: int | None = None) -> Order:
 def _rank(words: int) -> ColumnElement[int]:
     """How well a listing fits: the whole name or a SKU, all words in the name, or anywhere."""
     listing = ProductListing
-    of_sku = select(Variant.product_id).where(Variant.sku.in_(bindparam("skus", expanding=True)))
-    exact = or_(listing.name == bindparam("whole"), listing.product_id.in_(of_sku))
+    # Each SKU by itself: such a question is asked once, and one for several for every hit.
+    skus = (
+        select(Variant.product_id).where(Variant.sku == bindparam(sku)).scalar_subquery()
+        for sku in ("sku", "upper_sku")
+    )
+    exact = or_(listing.name == bindparam("whole"), *(listing.product_id == it for it in skus))
     return case((exact, 2), (in_name(listing.name, words), 1), else_=0)
 
 

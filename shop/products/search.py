@@ -87,9 +87,9 @@ class Search:
         values: dict[str, Any] = {f"word_{n}": word for n, word in enumerate(words)}
         if words:
             values[f"word_{len(words) - 1}"] = words[-1].rstrip()
+        values |= {"anywhere": self._anywhere, "whole": " ".join(self.words)}
         # SKUs have their case; people seldom type it.
-        skus = (self.text, self.text.upper())
-        return values | {"anywhere": self._anywhere, "whole": " ".join(self.words), "skus": skus}
+        return values | {"sku": self.text, "upper_sku": self.text.upper()}
 
     @property
     def _anywhere(self) -> str:

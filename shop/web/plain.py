@@ -59,9 +59,14 @@ def _absent(field: fields.Field[Any]) -> tuple[bool, bool, Any]:
 
 def _reader(field: fields.Field[Any]) -> Reader:
     for kind, make in _MAKERS.items():
-        if isinstance(field, kind):
+        if isinstance(field, kind) and _reads_as(kind, type(field)):
             return make(field)
     return field.deserialize
+
+
+def _reads_as(kind: type[fields.Field[Any]], own: type[fields.Field[Any]]) -> bool:
+    """Whether a kind of field reads as the one that it is made from."""
+    return (own.deserialize, own._deserialize) == (kind.deserialize, kind._deserialize)
 
 
 def _of_type(kind: type, field: fields.Field[Any]) -> Reader:
@@ -115,8 +120,8 @@ def _attributes(field: Attributes) -> Reader:
     return read
 
 
-#: The first that fits makes the reader of a field; the fields themselves are those of all others.
-_MAKERS: dict[type, Callable[[Any], Reader]] = {
+#: What makes the reader of a field of these kinds; all others read for themselves.
+_MAKERS: dict[type[fields.Field[Any]], Callable[[Any], Reader]] = {
     Text: _text,
     Code: lambda field: _of_type(str, field),
     Choice: lambda field: _of_type(str, field),
