@@ -30,6 +30,8 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
 
 from shop.keyset import Order
 from shop.products.models import (
@@ -134,17 +136,42 @@ class Wanted:
         return values if self.search is None else values | self.search.values
 
 
+class no_index(FunctionElement[Any]):  # noqa: N801 (used like SQLAlchemy's functions)
+    """A column by which SQLite is not to look for rows: it takes any such index for a good one."""
+
+    inherit_cache = True
+    name = "no_index"
+
+    def __init__(self, column: Any) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(no_index)
+def _column(element: Any, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(next(iter(element.clauses)), **kw))
+
+
+@compiles(no_index, "sqlite")
+def _column_alone(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"+{_column(element, compiler, **kw)}"
+
+
 def _places(shape: Shape) -> list[ColumnElement[bool]]:
     """Parts of the listings, each of which an index holds in order."""
-    listing = ProductListing
-    states = [listing.status == status for status in shape.statuses]
+    status: Any = ProductListing.status
+    category: Any = ProductListing.category_id
+    if shape.words is not None:
+        # Few fit: they are found by their words.
+        status, category = no_index(status), no_index(category)
+    states = [status == it for it in shape.statuses]
     if shape.shelves is None:
         return list(states)
     if not shape.shelves:
         # Much is in so many: most of what an index of all categories holds fits.
-        among = listing.category_id.in_(bindparam("shelves", expanding=True))
+        among = category.in_(bindparam("shelves", expanding=True))
         return [and_(state, among) for state in states]
-    shelves = [listing.category_id == bindparam(f"shelf_{n}") for n in range(shape.shelves)]
+    shelves = [category == bindparam(f"shelf_{n}") for n in range(shape.shelves)]
     return [and_(state, shelf) for state in states for shelf in shelves]
 
 

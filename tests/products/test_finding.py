@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from flask import Flask
@@ -289,6 +290,7 @@ def test_facets_of_very_many_products_are_remembered_for_a_moment(
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr(facets, "_MANY", most)
+    monkeypatch.setattr(facets, "_known", WeakKeyDictionary())
     monkeypatch.setattr(facets, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     names = set(FACETS)
 
