@@ -17,13 +17,17 @@ import orjson
 from bench.stage import call
 
 FIRST = "limit=20"
+_FACETS = "facets=category,price,rating,attributes"
 #: What a list may cost, as a multiple of the first page.
 TARGET = 2.0
 
 
 @dataclass
 class Kind:
-    """One kind of list, and its times in milliseconds beside those of the first page."""
+    """One kind of list, and its times in milliseconds beside those of the first page.
+
+    `{n}` in its query is another number each time.
+    """
 
     name: str
     query: str
@@ -52,7 +56,8 @@ def kinds(port: int) -> list[Kind]:
         Kind("search: three words", f"q={quote('walnut side tab')}"),
         Kind("search: a SKU", f"q={quote(_some_sku(port))}"),
         Kind("search: a word of one in 25", "q=linen"),
-        Kind("all facets of everything", "facets=category,price,rating,attributes&limit=20"),
+        Kind("all facets of everything", f"{_FACETS}&limit=20"),
+        Kind("all facets, none remembered", f"{_FACETS}&limit=20&min_price={{n}}"),
     ]
     for sort in ("newest", "price"):
         deep, last = _cursors(port, sort)
@@ -84,7 +89,8 @@ def measure(port: int, rounds: int) -> list[Kind]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     for kind in found:
         for number in range(rounds + 3):
-            first, own = _seconds(connection, FIRST), _seconds(connection, kind.query)
+            query = kind.query.replace("{n}", str(number))
+            first, own = _seconds(connection, FIRST), _seconds(connection, query)
             if number >= 3:
                 kind.first.append(first * 1000)
                 kind.times.append(own * 1000)

@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from shop.crashes import crash_point
 from shop.errors import Unavailable
+from shop.literals import escaping
 from shop.retry import Backoff, attempts
 
 P = ParamSpec("P")
@@ -225,6 +226,8 @@ def _on_mysql_connect(connection: Any, _record: Any) -> None:
         cursor.execute(
             f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5"
         )
+    if type(connection).__module__.startswith("pymysql."):
+        connection.escape = escaping(connection.escape)
 
 
 def _on_checkin(_connection: Any, record: Any) -> None:

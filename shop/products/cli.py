@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from flask import current_app
@@ -17,7 +17,7 @@ from shop import provenance
 from shop.audit.capture import AuditedWrites
 from shop.db import db, transactional
 from shop.products import categories as tree
-from shop.products import operations
+from shop.products import listings, operations
 from shop.products.demo import (
     DEPARTMENTS,
     PersonIdea,
@@ -30,6 +30,7 @@ from shop.users.models import User, normalise_email
 from shop.users.passwords import hash_password
 
 _BATCH = 250
+Idea = TypeVar("Idea", ProductIdea, PersonIdea)
 
 
 @click.command()
@@ -57,17 +58,17 @@ def demo(n_products: int, n_users: int, seed: int, if_empty: bool) -> None:
 
 
 def _store(
-    ideas: Iterator[Any], add: Callable[[AuditedWrites, Any], None], advance: Callable[[int], None]
+    ideas: Iterator[Idea],
+    add: Callable[[AuditedWrites, list[Idea]], None],
+    advance: Callable[[int], None],
 ) -> None:
+    @transactional
+    def store(batch: list[Idea]) -> None:
+        with AuditedWrites(db.session()) as writes:
+            add(writes, batch)
+
     while batch := list(islice(ideas, _BATCH)):
-
-        @transactional
-        def store(batch: list[Any] = batch) -> None:
-            with AuditedWrites(db.session()) as writes:
-                for idea in batch:
-                    add(writes, idea)
-
-        store()
+        store(batch)
         advance(len(batch))
 
 
@@ -81,12 +82,18 @@ def _shelves() -> dict[str, int]:
     return known
 
 
-def _product_adder(shelves: dict[str, int]) -> Callable[[AuditedWrites, ProductIdea], None]:
+def _product_adder(
+    shelves: dict[str, int],
+) -> Callable[[AuditedWrites, list[ProductIdea]], None]:
     currency = current_app.config["CURRENCY"]
 
-    def add(writes: AuditedWrites, idea: ProductIdea) -> None:
-        category_id = shelves[idea.attributes["department"]]
-        operations.insert_product(writes, _body_of(idea, currency) | {"category_id": category_id})
+    def add(writes: AuditedWrites, ideas: list[ProductIdea]) -> None:
+        bodies = [
+            _body_of(idea, currency) | {"category_id": shelves[idea.attributes["department"]]}
+            for idea in ideas
+        ]
+        created = operations.insert_products(writes, bodies)
+        listings.open_listings(writes.connection, [(it.product, it.variants) for it in created])
 
     return add
 
@@ -113,17 +120,20 @@ def _body_of(idea: ProductIdea, currency: str) -> dict[str, Any]:
     }
 
 
-def _person_adder() -> Callable[[AuditedWrites, PersonIdea], None]:
+def _person_adder() -> Callable[[AuditedWrites, list[PersonIdea]], None]:
     # Nobody signs in as an invented person: one hash of a forgotten password serves all.
     password_hash = hash_password(secrets.token_urlsafe(24))
 
-    def add(writes: AuditedWrites, person: PersonIdea) -> None:
-        writes.insert(
-            User,
-            email=normalise_email(person.email),
-            name=person.name,
-            password_hash=password_hash,
-            role="customer",
-        )
+    def add(writes: AuditedWrites, people: list[PersonIdea]) -> None:
+        rows = [
+            {
+                "email": normalise_email(person.email),
+                "name": person.name,
+                "password_hash": password_hash,
+                "role": "customer",
+            }
+            for person in people
+        ]
+        writes.insert_many(User, rows, by="email")
 
     return add

@@ -8,7 +8,7 @@ one, each for a page at most, and merged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -30,9 +30,17 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
 
 from shop.keyset import Order
-from shop.products.models import ListedAttribute, Product, ProductListing, Variant
+from shop.products.models import (
+    STATUSES,
+    ListedAttribute,
+    Product,
+    ProductListing,
+    Variant,
+)
 from shop.products.queries import shown_with
 from shop.products.search import Search, in_name, matches
 
@@ -40,6 +48,8 @@ SORTS = ("newest", "price", "-price", "name", "rating", "relevance")
 FACETS = ("category", "price", "rating", "attributes")
 #: Lower bounds of the ranges of the facet of prices, in minor units.
 PRICE_STEPS = (0, *(digit * 10**power for power in range(2, 9) for digit in (1, 2, 5)))
+#: Orders by what every index of listings has.
+_COVERED = frozenset({"newest", "price", "-price"})
 #: Up to so many categories are asked one by one.
 _FEW = 16
 #: How many values of attributes are counted at all.
@@ -91,6 +101,15 @@ class Wanted:
         return replace(self, attributes=others)
 
     @property
+    def key(self) -> Hashable:
+        """The same for the same filters; None where there is a search."""
+        if self.search is not None or self.external_reference is not None:
+            return None
+        attributes = tuple((code, tuple(values)) for code, values in self.attributes.items())
+        bounds = (self.min_price, self.max_price, self.in_stock)
+        return (self.statuses, self.categories, *bounds, attributes)
+
+    @property
     def shape(self) -> Shape:
         """What it is filtered by."""
         shelves = None
@@ -117,17 +136,42 @@ class Wanted:
         return values if self.search is None else values | self.search.values
 
 
+class no_index(FunctionElement[Any]):  # noqa: N801 (used like SQLAlchemy's functions)
+    """A column by which SQLite is not to look for rows: it takes any such index for a good one."""
+
+    inherit_cache = True
+    name = "no_index"
+
+    def __init__(self, column: Any) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(no_index)
+def _column(element: Any, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(next(iter(element.clauses)), **kw))
+
+
+@compiles(no_index, "sqlite")
+def _column_alone(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"+{_column(element, compiler, **kw)}"
+
+
 def _places(shape: Shape) -> list[ColumnElement[bool]]:
     """Parts of the listings, each of which an index holds in order."""
-    listing = ProductListing
-    states = [listing.status == status for status in shape.statuses]
+    status: Any = ProductListing.status
+    category: Any = ProductListing.category_id
+    if shape.words is not None:
+        # Few fit: they are found by their words.
+        status, category = no_index(status), no_index(category)
+    states = [status == it for it in shape.statuses]
     if shape.shelves is None:
         return list(states)
     if not shape.shelves:
         # Much is in so many: most of what an index of all categories holds fits.
-        among = listing.category_id.in_(bindparam("shelves", expanding=True))
+        among = category.in_(bindparam("shelves", expanding=True))
         return [and_(state, among) for state in states]
-    shelves = [listing.category_id == bindparam(f"shelf_{n}") for n in range(shape.shelves)]
+    shelves = [category == bindparam(f"shelf_{n}") for n in range(shape.shelves)]
     return [and_(state, shelf) for state in states for shelf in shelves]
 
 
@@ -181,8 +225,12 @@ def order_of(sort: str, words: int | None = None) -> Order:
 def _rank(words: int) -> ColumnElement[int]:
     """How well a listing fits: the whole name or a SKU, all words in the name, or anywhere."""
     listing = ProductListing
-    of_sku = select(Variant.product_id).where(Variant.sku.in_(bindparam("skus", expanding=True)))
-    exact = or_(listing.name == bindparam("whole"), listing.product_id.in_(of_sku))
+    # Each SKU by itself: such a question is asked once, and one for several for every hit.
+    skus = (
+        select(Variant.product_id).where(Variant.sku == bindparam(sku)).scalar_subquery()
+        for sku in ("sku", "upper_sku")
+    )
+    exact = or_(listing.name == bindparam("whole"), *(listing.product_id == it for it in skus))
     return case((exact, 2), (in_name(listing.name, words), 1), else_=0)
 
 
@@ -205,6 +253,10 @@ def _page(shape: Shape, sort: str, is_behind: bool) -> Select[Any]:
     keys = [column.label(f"key_{n}") for n, column in enumerate(order.columns)]
     found = select(ProductListing.product_id, *keys).where(*_conditions(shape))
     found = found.order_by(*order.by()).limit(limit)
+    if shape.attributes and shape.words is None and sort in _COVERED:
+        # By the products that have the attribute: a narrow index has all else that is asked.
+        for dialect in ("mysql", "mariadb"):
+            found = found.with_hint(ProductListing, "IGNORE INDEX (PRIMARY)", dialect)
     parts = [found.where(part) for part in _parts(shape, order, is_behind)]
     page = parts[0].subquery("page") if len(parts) == 1 else _merged(parts)
     shown_keys = tuple(page.c[f"key_{n}"] for n in range(len(keys)))
@@ -262,17 +314,43 @@ def rating_counts(wanted: Wanted) -> Select[int, int]:
 
 def attribute_counts(wanted: Wanted, code: str | None = None) -> Select[str, str, int]:
     """Code, value and how many have it: of one attribute whatever it is to be, or of all others."""
+    if wanted == Wanted(statuses=wanted.statuses):
+        return _attributes_of_all(wanted.statuses)
     attribute = ListedAttribute
     if code is not None:
         wanted, which = wanted.without_attribute(code), attribute.code == code
     else:
         which = attribute.code.not_in(list(wanted.attributes))
+    return _commonest(_counted(which, _among(wanted)).subquery()).params(wanted.values)
+
+
+def _attributes_of_all(statuses: tuple[str, ...]) -> Select[str, str, int]:
+    """Counted are all that there are, in the order of an index, less the few of other states."""
+    attribute = ListedAttribute
+    every = select(attribute.code, attribute.value, func.count().label("number"))
+    whole = every.group_by(attribute.code, attribute.value).subquery("whole")
+    if set(statuses) == set(STATUSES):
+        return _commonest(whole)
+    elsewhere = ProductListing.status.in_([it for it in STATUSES if it not in statuses])
+    less = _counted(elsewhere).subquery("less")
+    number = (whole.c.number - func.coalesce(less.c.number, 0)).label("number")
+    same = and_(less.c.code == whole.c.code, less.c.value == whole.c.value)
+    left = select(whole.c.code, whole.c.value, number).outerjoin_from(whole, less, same)
+    found = left.subquery("left_over")
+    return _commonest(found).where(found.c.number > 0)
+
+
+def _counted(*which: ColumnElement[bool]) -> Select[str, str, int]:
+    attribute = ListedAttribute
     return (
-        select(attribute.code, attribute.value, func.count())
+        select(attribute.code, attribute.value, func.count().label("number"))
         .join(ProductListing, ProductListing.product_id == attribute.product_id)
-        .where(which, _among(wanted))
+        .where(*which)
         .group_by(attribute.code, attribute.value)
-        .order_by(func.count().desc(), attribute.code, attribute.value)
-        .limit(_MOST_VALUES)
-        .params(wanted.values)
     )
+
+
+def _commonest(counts: Subquery) -> Select[Any]:
+    code, value, number = counts.c.code, counts.c.value, counts.c.number
+    found = select(code, value, number).order_by(number.desc(), code, value)
+    return found.limit(_MOST_VALUES)

@@ -77,7 +77,11 @@ class ProductQuery(PageQuery):
     facets = Code(
         rf"^(?:{'|'.join(FACETS)})(?:,(?:{'|'.join(FACETS)}))*$",
         60,
-        metadata={"description": "What to count, by commas.", "example": "category,price"},
+        metadata={
+            "description": "What to count, by commas. Counts of more than 10,000 products may be"
+            " five seconds old.",
+            "example": "category,price",
+        },
     )
 
     @validates_schema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from shop.products.bulk import (
 from shop.products.schemas import ProductIn, ProductPatch, VariantPatch
 from shop.web.api import FaultShape
 from shop.web.fields import LARGEST_ID, Choice, Integer, StrictSchema
+from shop.web.plain import NotPlain, Reader, reader
 from shop.web.problems import faults_of
 
 #: What happens to the good rows when some are bad.
@@ -102,7 +104,14 @@ def _schema(shape: type[Schema]) -> Schema:
     return shape()
 
 
+@cache
+def _reader(shape: type[Schema]) -> Reader:
+    return reader(_schema(shape))
+
+
 def _load(shape: type[Schema], raw: dict[str, Any]) -> dict[str, Any]:
+    with suppress(NotPlain, ValidationError):
+        return cast(dict[str, Any], _reader(shape)(raw))
     return cast(dict[str, Any], _schema(shape).load(raw))
 
 

@@ -34,13 +34,16 @@ def folded(text: str) -> str:
     return "".join(letter for letter in apart if not unicodedata.combining(letter)).casefold()
 
 
-def split(text: str) -> Iterator[str]:
+def split(text: str) -> list[str]:
     """The words of a text: runs of letters and digits, and single signs such as emoji."""
     if text.isascii():
-        yield from _ASCII_WORD.findall(text.lower())
-        return
+        return _ASCII_WORD.findall(text.lower())
+    return list(_words_in(folded(text)))
+
+
+def _words_in(text: str) -> Iterator[str]:
     run = ""
-    for letter in folded(text):
+    for letter in text:
         if letter.isalnum() and not _stands_alone(letter):
             run += letter
             continue
@@ -66,8 +69,8 @@ def _spelt(word: str) -> str:
 
 def words_of(texts: Iterable[str]) -> str:
     """The words of some texts, each once, by spaces."""
-    found = {_WORD + _spelt(word) for text in texts for word in split(text)}
-    return " ".join(sorted(found))
+    words = set[str]().union(*map(split, texts))
+    return " ".join(sorted({_WORD + _spelt(word) for word in words}))
 
 
 class Search:
@@ -75,7 +78,7 @@ class Search:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.words = list(split(text))
+        self.words = split(text)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -84,9 +87,9 @@ class Search:
         values: dict[str, Any] = {f"word_{n}": word for n, word in enumerate(words)}
         if words:
             values[f"word_{len(words) - 1}"] = words[-1].rstrip()
+        values |= {"anywhere": self._anywhere, "whole": " ".join(self.words)}
         # SKUs have their case; people seldom type it.
-        skus = (self.text, self.text.upper())
-        return values | {"anywhere": self._anywhere, "whole": " ".join(self.words), "skus": skus}
+        return values | {"sku": self.text, "upper_sku": self.text.upper()}
 
     @property
     def _anywhere(self) -> str:

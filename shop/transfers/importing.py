@@ -7,7 +7,10 @@ that after a kill whoever goes on finds nothing doubled and nothing missing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from contextvars import copy_context
 from typing import Any, BinaryIO
 
 from sqlalchemy.orm import Session
@@ -29,6 +32,9 @@ log = logs.get(__name__)
 _PIECE = 250
 _PIECE_BYTES = 2 * 2**20
 _PREVIEWED = 20
+
+#: Entries of the file with what they say.
+Piece = tuple[list[Entry], list[Row]]
 
 #: Hears of each piece that is done.
 Listener = Callable[[ProductImport], None]
@@ -74,12 +80,12 @@ class Importer:
 
     def _read_through(self, file: BinaryIO, claimed: ProductImport) -> bool:
         found = entries(file, claimed.format, claimed.position, claimed.line)
-        for piece in _pieces(found):
-            if self._stopping.is_set():
-                return False
-            rows = [_load(entry) for entry in piece]
-            claimed = self._do(claimed, piece, rows)
-            self._heard(claimed)
+        with closing(_ahead(_loaded(found))) as pieces:
+            for piece, rows in pieces:
+                if self._stopping.is_set():
+                    return False
+                claimed = self._do(claimed, piece, rows)
+                self._heard(claimed)
         return True
 
     def _do(
@@ -169,6 +175,24 @@ def _pieces(found: Iterator[Entry]) -> Iterator[list[Entry]]:
             piece, size = [], 0
     if piece:
         yield piece
+
+
+def _loaded(found: Iterator[Entry]) -> Iterator[Piece]:
+    return ((piece, [_load(entry) for entry in piece]) for piece in _pieces(found))
+
+
+def _ahead(pieces: Iterator[Piece]) -> Generator[Piece]:
+    """The same, each of which is made while the database is busy with the one before it."""
+    with ThreadPoolExecutor(1, "import-reader") as reader:
+
+        def begin() -> Future[Piece | None]:
+            # In the context of this thread: rows are read by the settings of the shop.
+            return reader.submit(copy_context().run, lambda: next(pieces, None))
+
+        upcoming = begin()
+        while (piece := upcoming.result()) is not None:
+            upcoming = begin()
+            yield piece
 
 
 def _load(entry: Entry) -> Row:

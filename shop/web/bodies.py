@@ -40,12 +40,22 @@ def read_json(raw: bytes) -> Any:
         # orjson refuses depth, NaN, infinities, BOMs, UTF-16 and lone surrogates, so that the
         # standard parser, which alone can see duplicate keys, then meets nothing hostile.
         value = orjson.loads(raw)
-        json.loads(raw, object_pairs_hook=_unique, parse_int=len)
+        # What is written again in the same way has lost no key; to see that costs a tenth.
+        if _written(value) != raw.rstrip(b"\r\n"):
+            json.loads(raw, object_pairs_hook=_unique, parse_int=len)
     except _DuplicateKey as error:
         raise Malformed("The body has the same key twice in one object.") from error
     except (ValueError, RecursionError) as error:
         raise Malformed("The body is not valid JSON in UTF-8.") from error
     return value
+
+
+def _written(value: Any) -> bytes | None:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # It reads deeper than it writes.
+        return None
 
 
 def _read(req: Request) -> bytes:

@@ -245,8 +245,8 @@ class Attributes(fields.Dict):
     names = Form(r"^[a-z][a-z0-9_]*$", 1, 40)
 
     def __init__(self, **kwargs: Any) -> None:
-        keys = fields.String(validate=self.names)
-        super().__init__(keys=keys, values=Value(self.longest), **kwargs)
+        keys, self.value = fields.String(validate=self.names), Value(self.longest)
+        super().__init__(keys=keys, values=self.value, **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         if isinstance(value, Mapping) and len(value) > self.most:

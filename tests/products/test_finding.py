@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 
+from shop.products import facets
+from shop.products.finding import FACETS
 from tests import factories
 from tests.web.checks import assert_problem
 
@@ -240,41 +244,95 @@ def test_facets_count_what_was_found(
     public = [item for item in catalogue if item["status"] == "active"]
     query = "facets=category,price,rating,attributes&limit=1"
 
-    facets = client.get(f"{URL}?{query}").get_json()["facets"]
+    found = client.get(f"{URL}?{query}").get_json()["facets"]
 
-    by_shelf = {entry["slug"]: entry["count"] for entry in facets["category"]}
+    by_shelf = {entry["slug"]: entry["count"] for entry in found["category"]}
     tables = sum((i["category"] or {}).get("slug") == "tables" for i in public)
     home = sum((i["category"] or {}).get("slug") == "home" for i in public)
     assert (by_shelf["tables"], by_shelf["home"]) == (tables, home + tables)
-    assert (facets["price"]["min"], facets["price"]["max"]) == (500, 4000)
-    for step in facets["price"]["ranges"]:
+    assert (found["price"]["min"], found["price"]["max"]) == (500, 4000)
+    for step in found["price"]["ranges"]:
         assert step["count"] == sum(step["from"] <= price(item) < step["to"] for item in public)
-    assert sum(step["count"] for step in facets["price"]["ranges"]) == len(public)
-    assert facets["rating"] == [
+    assert sum(step["count"] for step in found["price"]["ranges"]) == len(public)
+    assert found["rating"] == [
         {"stars": n, "count": count}
         for n in range(6)
         if (count := sum(int(rating(item)) == n for item in public))
     ]
     for code, values in (("colour", COLOURS), ("size", SIZES)):
-        counted = {entry["value"]: entry["count"] for entry in facets["attributes"][code]}
+        counted = {entry["value"]: entry["count"] for entry in found["attributes"][code]}
         assert counted == {
             value: sum(has_attribute(item, code, value) for item in public) for value in values
         }
+
+
+def test_facets_of_one_state_count_no_other(
+    client: FlaskClient, staff: Headers, catalogue: list[Item]
+) -> None:
+    """Counted in another way than facets of what is filtered by anything else."""
+    for query in ("", "&status=draft", "&status=archived", "&status=active", "&min_price=0"):
+        url = f"{URL}?facets=attributes&limit=1{query}"
+        shown_all = client.get(url, headers=staff).get_json()["facets"]["attributes"]
+
+        wanted = query.rpartition("status=")[2] if "status" in query else None
+        found = [item for item in catalogue if wanted in (None, item["status"])]
+        for code, values in (("colour", COLOURS), ("size", SIZES)):
+            counts = {v: sum(has_attribute(item, code, v) for item in found) for v in values}
+            shown = [(entry["value"], entry["count"]) for entry in shown_all[code]]
+            assert shown == sorted(
+                ((v, n) for v, n in counts.items() if n), key=lambda it: (-it[1], it[0])
+            )
+
+
+@pytest.mark.parametrize("most", [0, 10_000])
+def test_facets_of_very_many_products_are_remembered_for_a_moment(
+    client: FlaskClient, staff: Headers, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(facets, "_MANY", most)
+    monkeypatch.setattr(facets, "_known", WeakKeyDictionary())
+    monkeypatch.setattr(facets, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    names = set(FACETS)
+
+    def counted(query: str = "") -> set[int]:
+        url = f"{URL}?facets={','.join(names)}&limit=1{query}"
+        found = client.get(url).get_json()["facets"]
+        prices, ratings = found["price"]["ranges"], found["rating"]
+        return {
+            sum(part["count"] for part in prices), sum(part["count"] for part in ratings),
+            *(entry["count"] for entry in found["category"]),
+            *(entry["count"] for entry in found["attributes"]["colour"]),
+        }  # fmt: skip
+
+    shelf = client.post("/api/v1/categories", json={"name": "Home"}, headers=staff).get_json()
+    body = {"category_id": shelf["id"], "attributes": {"colour": "red"}, "status": "active"}
+    factories.create_product(client, staff, **body)
+    assert counted() == {1}
+    factories.create_product(client, staff, **body)
+
+    assert counted() == ({1} if most == 0 else {2})
+    # Another list is another one, and a search is never remembered.
+    assert counted("&min_price=1") == {2}
+    assert counted("&q=oak") == {2}
+    factories.create_product(client, staff, **body)
+    assert counted("&q=oak") == {3}
+    clock[0] += 5.1
+    assert counted() == {3}
 
 
 def test_a_facet_shows_the_alternatives_to_its_own_filter(
     client: FlaskClient, catalogue: list[Item]
 ) -> None:
     chosen = "attributes=colour:red&max_price=999"
-    facets = client.get(f"{URL}?facets=attributes,price&{chosen}").get_json()["facets"]
+    found = client.get(f"{URL}?facets=attributes,price&{chosen}").get_json()["facets"]
 
     cheap = [i for i in catalogue if i["status"] == "active" and price(i) < 1000]
-    colours = {entry["value"]: entry["count"] for entry in facets["attributes"]["colour"]}
+    colours = {entry["value"]: entry["count"] for entry in found["attributes"]["colour"]}
     assert colours["blue"] == sum(has_attribute(item, "colour", "blue") for item in cheap) > 0
-    sizes = {entry["value"]: entry["count"] for entry in facets["attributes"]["size"]}
+    sizes = {entry["value"]: entry["count"] for entry in found["attributes"]["size"]}
     red = [item for item in cheap if has_attribute(item, "colour", "red")]
     assert sizes["S"] == sum(has_attribute(item, "size", "S") for item in red)
-    assert facets["price"]["max"] > 999
+    assert found["price"]["max"] > 999
 
 
 @pytest.mark.parametrize(
