@@ -21,6 +21,7 @@ from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
 from shop.audit.sequencer import BATCH, is_pending, stamp
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
+from shop.audit.troubles import Troubles
 from shop.audit.wake import bell, wait_for_ring
 from shop.crashes import crash_point
 from shop.db import reason, writing
@@ -59,6 +60,7 @@ class Publisher(threading.Thread):
         self._batch = batch
         self._stopping = threading.Event()
         self._stamped = threading.Event()
+        self._troubles = Troubles(engine, sink.name)
         self.on_published: Callable[[Event], None] = lambda _event: None
 
     def wake(self) -> None:
@@ -81,10 +83,12 @@ class Publisher(threading.Thread):
                 return
             except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
                 log.warning("sink.interrupted", sink=self._sink.name, reason=reason(error))
+                self._troubles.note(error)
                 self._stopping.wait(backoff.delay())
-            except Exception:
+            except Exception as error:
                 # A mistake of ours must not end the thread: nobody would publish any more.
                 log.exception("sink.failed", sink=self._sink.name)
+                self._troubles.note(error)
                 self._stopping.wait(backoff.delay())
             finally:
                 self._sink.close()
@@ -108,6 +112,7 @@ class Publisher(threading.Thread):
                 self._stamped.wait(1.0 if window.position == saved else _SAVE_SECONDS)
                 # Nothing can come, but an idle connection wants to be kept, or found dead.
                 self._sink.acknowledged(0.0)
+                self._troubles.over()
                 heard_at = time.monotonic()
             elif done := self._sink.acknowledged(self._patience(window)):
                 crash_point("after-acknowledgement")
@@ -147,6 +152,7 @@ class Publisher(threading.Thread):
                 .where(AuditSink.name == self._sink.name, AuditSink.position < position)
                 .values(position=position, updated_at=clock.now())
             )
+        self._troubles.over()
         crash_point("after-cursor")
 
 
