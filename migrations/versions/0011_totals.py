@@ -16,6 +16,7 @@ def upgrade() -> None:
         "audit_troubles",
         sa.Column("sink", sa.String(32), nullable=False),
         sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("parked", sa.BigInteger(), nullable=False),
         sa.Column("since", instant, nullable=True),
         sa.Column("reason", sa.String(300), nullable=False),
         sa.PrimaryKeyConstraint("sink", name="pk_audit_troubles"),

@@ -63,12 +63,16 @@ class AuditSink(Base):
 
 
 class SinkTrouble(Base):
-    """How often a sink failed, and since when it does so now; `since` is None when it works."""
+    """How often a sink failed, and since when it does so now; `since` is None when it works.
+
+    `parked` is how many events it refused for good, whatever became of them afterwards.
+    """
 
     __tablename__ = "audit_troubles"
     __table_args__ = TABLE_OPTIONS
 
     sink: Mapped[str] = mapped_column(String(32), primary_key=True)
     failures: Mapped[int] = mapped_column(BigInteger)
+    parked: Mapped[int] = mapped_column(BigInteger)
     since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     reason: Mapped[str] = mapped_column(String(300))

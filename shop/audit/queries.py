@@ -22,13 +22,14 @@ def backlog(sinks: Sequence[str]) -> Select[int]:
     return select(pending + (head - slowest if sinks else 0))
 
 
-def sinks() -> Select[str, int, int, datetime | None]:
-    """Name and cursor of each sink, how often it failed, and since when it fails now."""
+def sinks() -> Select[str, int, int, int, datetime | None]:
+    """Of each sink: name, cursor, failures, parked events, since when it fails now."""
     return (
         select(
             AuditSink.name,
             AuditSink.position,
             func.coalesce(SinkTrouble.failures, 0).label("failures"),
+            func.coalesce(SinkTrouble.parked, 0).label("parked"),
             SinkTrouble.since.label("failing_since"),
         )
         .outerjoin(SinkTrouble, SinkTrouble.sink == AuditSink.name)

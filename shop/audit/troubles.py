@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import contextlib
 
-from sqlalchemy import Engine, exc, func, insert, update
+from sqlalchemy import Connection, Engine, exc, func, insert, update
 
 from shop import clock
 from shop.audit.models import SinkTrouble
 from shop.db import reason, writing
+
+
+def count_parked(connection: Connection, sink: str, events: int) -> None:
+    """Count events that a sink refused for good, in the transaction that parks them."""
+    more = update(SinkTrouble).where(SinkTrouble.sink == sink)
+    if connection.execute(more.values(parked=SinkTrouble.parked + events)).rowcount == 0:
+        first = {"sink": sink, "failures": 0, "parked": events, "reason": ""}
+        connection.execute(insert(SinkTrouble).values(first))
 
 
 class Troubles:
@@ -32,7 +40,7 @@ class Troubles:
             "since": func.coalesce(SinkTrouble.since, clock.now()),
             "reason": why,
         }
-        first = {"sink": self._sink, "failures": 1, "since": clock.now(), "reason": why}
+        first = {"sink": self._sink, "failures": 1, "parked": 0, "since": clock.now(), "reason": why}
         with contextlib.suppress(exc.SQLAlchemyError), writing(self._engine) as connection:
             if connection.execute(known.values(more)).rowcount == 0:
                 connection.execute(insert(SinkTrouble).values(first))

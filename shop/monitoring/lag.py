@@ -16,11 +16,12 @@ MOST_PENDING = 100_000
 
 @dataclass(frozen=True, slots=True)
 class SinkState:
-    """A sink: the events it has, how often it failed, and since when it does so now."""
+    """A sink: how far it is, its failures and parked events, since when it fails now."""
 
     name: str
     position: int
     failures: int
+    parked: int
     failing_since: datetime | None
 
 

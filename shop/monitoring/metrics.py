@@ -16,7 +16,7 @@ from shop.counters import counters
 from shop.db import read, reason
 from shop.jobs import queries as job_queries
 from shop.monitoring.exposition import Kind, Metric, Sample, histogram, labels_of
-from shop.monitoring.lag import Lag, lag_of
+from shop.monitoring.lag import Lag, SinkState, lag_of
 from shop.monitoring.readiness import Watch
 
 log = logs.get(__name__)
@@ -25,7 +25,7 @@ log = logs.get(__name__)
 _OF_DATABASE: dict[str, tuple[Kind, str]] = {
     "shop_audit_backlog": ("gauge", "Events that some active sink has not acknowledged."),
     "shop_audit_oldest_seconds": ("gauge", "Age of the oldest of them; 0 when there is none."),
-    "shop_audit_published_total": ("counter", "Events that a sink is through with."),
+    "shop_audit_published_total": ("counter", "Events that a sink has acknowledged."),
     "shop_audit_failed_total": ("counter", "Failures of a sink: connections, silence, refusals."),
     "shop_audit_parked_total": ("counter", "Events that a sink has refused for good."),
     "shop_job_last_success_timestamp": ("gauge", "When a job was last done, in Unix seconds."),
@@ -77,21 +77,19 @@ def _samples(watch: Watch) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_log(lag: Lag, active: Sequence[str]) -> Iterable[tuple[str, Sequence[Sample]]]:
-    states = {sink.name: (sink.position, sink.failures) for sink in lag.sinks}
-    states = dict.fromkeys(active, (0, 0)) | states
+    known = {sink.name for sink in lag.sinks}
+    new = [SinkState(name, 0, 0, 0, None) for name in active if name not in known]
+    sinks = [({"sink": sink.name}, sink) for sink in (*lag.sinks, *new)]
     return (
         ("shop_audit_backlog", [({}, lag.backlog)]),
         ("shop_audit_oldest_seconds", [({}, lag.oldest_seconds)]),
+        # The cursor goes past what was parked, too.
         (
             "shop_audit_published_total",
-            [({"sink": name}, position) for name, (position, _) in states.items()],
+            [(labels, sink.position - sink.parked) for labels, sink in sinks],
         ),
-        (
-            "shop_audit_failed_total",
-            [({"sink": name}, failures) for name, (_, failures) in states.items()],
-        ),
-        # Nothing is passed over: what a sink refuses is tried again until it takes it.
-        ("shop_audit_parked_total", [({"sink": name}, 0) for name in states]),
+        ("shop_audit_failed_total", [(labels, sink.failures) for labels, sink in sinks]),
+        ("shop_audit_parked_total", [(labels, sink.parked) for labels, sink in sinks]),
     )
 
 

@@ -87,7 +87,9 @@ def test_readiness_shows_whether_a_sink_fails(
     client = watched.test_client()
     sound = client.get("/health/ready").get_json()
     session.add(AuditSink(name="mqtt", position=0, updated_at=clock.now()))
-    session.add(SinkTrouble(sink="mqtt", failures=2, since=clock.now(), reason="no broker"))
+    session.add(
+        SinkTrouble(sink="mqtt", failures=2, parked=0, since=clock.now(), reason="no broker")
+    )
     session.commit()
     failing = client.get("/health/ready")
     session.execute(update(SinkTrouble).values(since=None))

@@ -17,7 +17,8 @@ from shop import clock, create_app
 from shop.audit.models import AuditSink, SinkTrouble
 from shop.audit.sequencer import stamp
 from shop.audit.sinks.base import SinkDown
-from shop.audit.troubles import Troubles
+from shop.audit.troubles import Troubles, count_parked
+from shop.db import writing
 from shop.jobs.models import JobRun
 from shop.monitoring.readiness import Watch
 from tests import factories
@@ -108,13 +109,16 @@ def test_the_log_and_its_sinks_are_counted_in_the_database(
     troubles = Troubles(engine, "mqtt")
     for _ in range(2):
         troubles.note(SinkDown("no broker"))
+    with writing(engine) as connection:
+        count_parked(connection, "mqtt", 1)
     stamped = scrape(client)
     troubles.over()
 
     assert pending.value("shop_audit_backlog") == 4
     assert pending.value("shop_audit_oldest_seconds") > 0
     assert stamped.value("shop_audit_backlog") == 1
-    assert stamped.value("shop_audit_published_total", sink="mqtt") == 3
+    assert stamped.value("shop_audit_published_total", sink="mqtt") == 2
+    assert stamped.value("shop_audit_parked_total", sink="mqtt") == 1
     assert stamped.value("shop_audit_failed_total", sink="mqtt") == 2
     with engine.connect() as connection:
         assert connection.execute(text("SELECT since FROM audit_troubles")).scalar_one() is None
