@@ -14,6 +14,7 @@ import os
 import sqlite3
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,8 @@ _TABLES = (
 _LOOK_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
 _PAGE = 100
+#: Announces an event that the broker refused, with that event's position.
+_GAP = "shop.audit.gap"
 
 
 class Consumer:
@@ -115,10 +118,13 @@ class Consumer:
         self._look_at = 0.0
 
     def _on_message(self, client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        event = json.loads(message.payload)
-        if int(event["position"]) > self.position + 1:
-            self.catch_up()
-        self._take(event)
+        # Nothing in it: a row is gone, and the broker forgets what it retained of it.
+        if message.payload:
+            event = json.loads(message.payload)
+            if event["type"] == _GAP or int(event["position"]) > self.position + 1:
+                self.catch_up()
+            if event["type"] != _GAP:
+                self._take(event)
         self._acknowledge(client, message)
 
     def _acknowledge(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
@@ -131,9 +137,10 @@ class Consumer:
             row = (self._name, event["id"])
             if self._database.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?)", row).rowcount:
                 self._effect(self._database, event)
+            # From 0 on to wherever the log begins; then one by one.
             self._database.execute(
-                "UPDATE progress SET position = ? WHERE consumer = ? AND position = ? - 1",
-                (int(event["position"]), self._name, int(event["position"])),
+                "UPDATE progress SET position = ?1 WHERE consumer = ?2 AND position IN (0, ?1 - 1)",
+                (int(event["position"]), self._name),
             )
         except BaseException:
             self._database.execute("ROLLBACK")
@@ -141,10 +148,18 @@ class Consumer:
         self._database.execute("COMMIT")
 
     def _events_after(self, position: int) -> list[Event]:
-        url = f"{self._shop}/api/v1/audit/events?after={position}&limit={_PAGE}"
+        url = f"{self._shop}/api/v1/audit/events?limit={_PAGE}"
+        if position:
+            url += f"&after={position}"
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            events: list[Event] = json.load(answer)["items"]
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                events: list[Event] = json.load(answer)["items"]
+        except urllib.error.HTTPError as error:
+            if error.code == 410:
+                # Too long away: a person has to decide how to go on without what is gone.
+                sys.exit(error.read().decode())
+            raise
         return events
 
 

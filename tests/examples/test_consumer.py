@@ -51,7 +51,7 @@ WAITING = 40
 
 
 class Log(ThreadingHTTPServer):
-    """`GET /api/v1/audit/events` over a shop's log."""
+    """`GET /api/v1/audit/events` over a shop's log, which may be away or say that it is pruned."""
 
     daemon_threads = True
 
@@ -74,7 +74,7 @@ class _Answer(BaseHTTPRequestHandler):
             return
         asked = {name: int(values[0]) for name, values in parse_qs(where.query).items()}
         with self.server.engine.connect() as connection:
-            events = events_after(connection, asked["after"], asked["limit"])
+            events = events_after(connection, asked.get("after", 0), asked["limit"])
         self.server.fetched += len(events)
         body = json.dumps({"items": [json.loads(event.message()) for event in events]}).encode()
         self.send_response(200)
