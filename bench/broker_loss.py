@@ -85,18 +85,18 @@ def _measure(folder: Path, loss: Loss, events: int) -> None:
     with Mosquitto(folder, **(_USUAL | loss.profile.settings)) as broker:
         with Subscriber(broker.port, topic="bench/#"):
             pass
-        loss.seconds.append(_publish(broker.port, events))
+        loss.seconds.append(publish(broker.port, events))
         loss.published.append(events)
         if loss.profile.killed:
             broker.kill()
             broker.start()
         there = _session_is_there(broker.port)
         loss.sessions += there
-        arrived = _arrived(broker.port) if there else 0
-        loss.lost.append(events - arrived)
+        kept = arrived(broker.port) if there else 0
+        loss.lost.append(events - kept)
 
 
-def _publish(port: int, events: int) -> float:
+def publish(port: int, events: int) -> float:
     """Publish all, `_WINDOW` in flight, until the last is acknowledged; the seconds it took."""
     acknowledged = 0
 
@@ -139,7 +139,7 @@ def _session_is_there(port: int) -> bool:
     return answers[0]
 
 
-def _arrived(port: int) -> int:
+def arrived(port: int) -> int:
     """How many different messages a subscriber gets that comes back."""
     with Subscriber(port, topic="bench/#") as subscriber:
         seen, since = 0, time.monotonic()

@@ -23,18 +23,17 @@ from shop.audit.events import events_after
 from tests.running import ROOT, RunningShop
 from tests.servers import HOST, Mosquitto, free_port, require
 
-#: What a user writes: an effect. And what the test adds: now and then a death where it hurts most,
+#: What a user writes: an effect. And what the test adds: a death where it hurts most,
 #: after the effect is committed and before the broker is told.
 PROGRAM = """
-import os, signal, sqlite3, sys
-from random import Random
+import itertools, os, signal, sqlite3, sys
 from consumer import Consumer
 
-chance, deaths = Random(os.getpid()), float(sys.argv[5])
+messages, last = itertools.count(1), int(sys.argv[5])
 
 class Dying(Consumer):
     def _acknowledge(self, client, message):
-        if chance.random() < deaths:
+        if next(messages) == last:
             os.kill(os.getpid(), signal.SIGKILL)
         super()._acknowledge(client, message)
 
@@ -113,24 +112,24 @@ class Run:
         self._command = [sys.executable, str(program), broker.url, address, TOKEN,
                          str(self.database)]  # fmt: skip
 
-    def until(self, position: int, deaths: float) -> None:
-        """Let it work until it has every event up to a position."""
+    def until(self, position: int, last: int) -> None:
+        """Let it work until it has all up to a position, and die at each `last`-th message."""
         deadline = time.monotonic() + 150
         while self.position() < position:
-            with self._started(deaths) as process:
+            with self._started(last) as process:
                 while process.poll() is None and self.position() < position:
                     assert time.monotonic() < deadline, self.position()
                     time.sleep(0.02)
                 # The broker may not have its subscription yet.
-                time.sleep(0.5 if not deaths else 0.0)
+                time.sleep(0.0 if last else 0.5)
                 if process.poll() is not None:
                     assert process.returncode == -signal.SIGKILL
                     self.deaths += 1
 
     @contextmanager
-    def _started(self, deaths: float) -> Iterator[subprocess.Popen[bytes]]:
+    def _started(self, last: int) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            [*self._command, str(deaths)], env={"PYTHONPATH": str(ROOT / "examples")}
+            [*self._command, str(last)], env={"PYTHONPATH": str(ROOT / "examples")}
         )
         try:
             yield process
@@ -177,24 +176,24 @@ def test_each_event_has_its_effect_exactly_once(tmp_path: Path) -> None:
         with shop, log_of(shop) as log:
             run = Run(tmp_path, broker, log)
             demo(shop, 2)
-            run.until(published(shop, log), deaths=0.0)
+            run.until(published(shop, log), last=0)
             # All by the broker: whoever dies before the acknowledgement gets the event again.
             log.away = True
             demo(shop, 8)
-            run.until(published(shop, log), deaths=0.2)
-            assert run.deaths >= 3
+            run.until(published(shop, log), last=9)
+            assert run.deaths >= 4
             # Dropped: the broker acknowledges everything, and keeps a part of it.
             log.away = False
             demo(shop, 60)
             fetched = log.fetched
-            run.until(published(shop, log), deaths=0.1)
+            run.until(published(shop, log), last=15)
             assert log.fetched > fetched, "nothing was dropped"
             # Forgotten: the broker is killed, and with it the session and what waits there.
             demo(shop, 10)
             head = published(shop, log)
             broker.kill()
             broker.start()
-            run.until(head, deaths=0.1)
+            run.until(head, last=15)
 
             with log.engine.connect() as connection:
                 events = events_after(connection, 0, head + 1)
