@@ -22,19 +22,16 @@ def backlog(sinks: Sequence[str]) -> Select[int]:
     return select(pending + (head - slowest if sinks else 0))
 
 
-def sinks() -> Select[str, int, int, int, datetime | None]:
-    """Of each sink: name, cursor, failures, parked events, since when it fails now."""
-    return (
-        select(
-            AuditSink.name,
-            AuditSink.position,
-            func.coalesce(SinkTrouble.failures, 0).label("failures"),
-            func.coalesce(SinkTrouble.parked, 0).label("parked"),
-            SinkTrouble.since.label("failing_since"),
-        )
-        .outerjoin(SinkTrouble, SinkTrouble.sink == AuditSink.name)
-        .order_by(AuditSink.name)
-    )
+def cursors() -> Select[str, int]:
+    """Name and cursor of each sink that was ever reached."""
+    return select(AuditSink.name, AuditSink.position).order_by(AuditSink.name)
+
+
+def troubles() -> Select[str, int, int, datetime | None]:
+    """Of each sink that was ever in trouble: failures, parked events, since when it fails now."""
+    return select(
+        SinkTrouble.sink, SinkTrouble.failures, SinkTrouble.parked, SinkTrouble.since
+    ).order_by(SinkTrouble.sink)
 
 
 def head() -> Select[int]:

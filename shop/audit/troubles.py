@@ -40,7 +40,13 @@ class Troubles:
             "since": func.coalesce(SinkTrouble.since, clock.now()),
             "reason": why,
         }
-        first = {"sink": self._sink, "failures": 1, "parked": 0, "since": clock.now(), "reason": why}
+        first = {
+            "sink": self._sink,
+            "failures": 1,
+            "parked": 0,
+            "since": clock.now(),
+            "reason": why,
+        }
         with contextlib.suppress(exc.SQLAlchemyError), writing(self._engine) as connection:
             if connection.execute(known.values(more)).rowcount == 0:
                 connection.execute(insert(SinkTrouble).values(first))

@@ -27,7 +27,10 @@ class SinkState:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """`backlog` events are not acknowledged by every active sink, the oldest for so long."""
+    """`backlog` events are not acknowledged by every active sink, the oldest for so long.
+
+    `sinks` are the active ones, and those that were active once.
+    """
 
     backlog: int
     oldest_seconds: float
@@ -40,21 +43,33 @@ class Lag:
 
 
 def lag_of(active: Sequence[str]) -> Lag:
-    """The lag behind these sinks. A sink that nobody has ever led to has nothing yet.
+    """The lag behind these sinks. A sink that was never reached has nothing yet.
 
     Raises:
         SQLAlchemyError: the database does not answer.
     """
     # Cursors first: they may move on, and must not seem to be ahead of the head.
-    sinks = [SinkState(**row._mapping) for row in read(queries.sinks())]
+    sinks = _states(active)
     if not active:
         return Lag(0, 0.0, sinks)
-    positions = {sink.name: sink.position for sink in sinks}
-    slowest = min(positions.get(name, 0) for name in active)
+    slowest = min(sink.position for sink in sinks if sink.name in active)
     pending = int(read(queries.pending(MOST_PENDING))[0][0])
     ((head,),) = read(queries.head())
     backlog = head - slowest + pending
     return Lag(backlog, _age_after(slowest) if backlog else 0.0, sinks)
+
+
+def _states(active: Sequence[str]) -> list[SinkState]:
+    positions = {row.name: row.position for row in read(queries.cursors())}
+    troubles = {row.sink: row for row in read(queries.troubles())}
+    states = []
+    for name in sorted({*active, *positions}):
+        position, row = positions.get(name, 0), troubles.get(name)
+        if row is None:
+            states.append(SinkState(name, position, 0, 0, None))
+        else:
+            states.append(SinkState(name, position, row.failures, row.parked, row.since))
+    return states
 
 
 def _age_after(position: int) -> float:

@@ -16,7 +16,7 @@ from shop.counters import counters
 from shop.db import read, reason
 from shop.jobs import queries as job_queries
 from shop.monitoring.exposition import Kind, Metric, Sample, histogram, labels_of
-from shop.monitoring.lag import Lag, SinkState, lag_of
+from shop.monitoring.lag import Lag, lag_of
 from shop.monitoring.readiness import Watch
 
 log = logs.get(__name__)
@@ -71,15 +71,13 @@ def _of_shop(watch: Watch) -> Iterator[str]:
 
 
 def _samples(watch: Watch) -> Iterator[tuple[str, Sequence[Sample]]]:
-    yield from _of_log(lag_of(watch.sinks), watch.sinks)
+    yield from _of_log(lag_of(watch.sinks))
     yield from _of_jobs(sorted(watch.plans))
     yield "shop_orders_total", [({}, watch.orders.total())]
 
 
-def _of_log(lag: Lag, active: Sequence[str]) -> Iterable[tuple[str, Sequence[Sample]]]:
-    known = {sink.name for sink in lag.sinks}
-    new = [SinkState(name, 0, 0, 0, None) for name in active if name not in known]
-    sinks = [({"sink": sink.name}, sink) for sink in (*lag.sinks, *new)]
+def _of_log(lag: Lag) -> Iterable[tuple[str, Sequence[Sample]]]:
+    sinks = [({"sink": sink.name}, sink) for sink in lag.sinks]
     return (
         ("shop_audit_backlog", [({}, lag.backlog)]),
         ("shop_audit_oldest_seconds", [({}, lag.oldest_seconds)]),

@@ -17,10 +17,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from flask import Flask
+from sqlalchemy import Engine, text
 
+from shop.app import start, stop
 from shop.audit.events import events_after
-from tests.running import ROOT, RunningShop
+from tests.conftest import create_shop
+from tests.running import ROOT
 from tests.servers import HOST, Mosquitto, free_port, require
 
 #: What a user writes: an effect. And what the test adds: a death where it hurts most,
@@ -86,18 +89,20 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def log_of(shop: RunningShop) -> Iterator[Log]:
-    engine = create_engine(f"sqlite:///{shop.folder / 'shop.db'}")
-    log = Log(engine)
+def publishing(folder: Path, broker: Mosquitto) -> Iterator[tuple[Flask, Log]]:
+    """A shop that publishes, and its log."""
+    app = create_shop(folder, sinks=("mqtt",), mqtt_url=broker.url)
+    log = Log(app.extensions["shop"].engine)
     thread = threading.Thread(target=log.serve_forever)
     thread.start()
+    start(app)
     try:
-        yield log
+        yield app, log
     finally:
+        stop(app)
         log.shutdown()
         log.server_close()
         thread.join()
-        engine.dispose()
 
 
 class Run:
@@ -114,7 +119,7 @@ class Run:
 
     def until(self, position: int, last: int) -> None:
         """Let it work until it has all up to a position, and die at each `last`-th message."""
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 240
         while self.position() < position:
             with self._started(last) as process:
                 while process.poll() is None and self.position() < position:
@@ -151,7 +156,7 @@ class Run:
                 return []
 
 
-def published(shop: RunningShop, log: Log) -> int:
+def published(log: Log) -> int:
     """The head of the log, once the broker has acknowledged everything up to it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -168,40 +173,42 @@ def published(shop: RunningShop, log: Log) -> int:
     raise AssertionError("the drain does not come to an end")
 
 
-@pytest.mark.xdist_group("consumer")
+@pytest.mark.timeout(600)
 def test_each_event_has_its_effect_exactly_once(tmp_path: Path) -> None:
     require("mosquitto", "the example consumer", private=True)
-    with Mosquitto(tmp_path / "broker", max_queued_messages=WAITING) as broker:
-        shop = RunningShop(tmp_path / "var", "", broker.url, workers=1)
-        with shop, log_of(shop) as log:
-            run = Run(tmp_path, broker, log)
-            demo(shop, 2)
-            run.until(published(shop, log), last=0)
-            # All by the broker: whoever dies before the acknowledgement gets the event again.
-            log.away = True
-            demo(shop, 8)
-            run.until(published(shop, log), last=9)
-            assert run.deaths >= 4
-            # Dropped: the broker acknowledges everything, and keeps a part of it.
-            log.away = False
-            demo(shop, 60)
-            fetched = log.fetched
-            run.until(published(shop, log), last=15)
-            assert log.fetched > fetched, "nothing was dropped"
-            # Forgotten: the broker is killed, and with it the session and what waits there.
-            demo(shop, 10)
-            head = published(shop, log)
-            broker.kill()
-            broker.start()
-            run.until(head, last=15)
+    with (
+        Mosquitto(tmp_path / "broker", max_queued_messages=WAITING) as broker,
+        publishing(tmp_path / "var", broker) as (app, log),
+    ):
+        run = Run(tmp_path, broker, log)
+        demo(app, 2)
+        run.until(published(log), last=0)
+        # All by the broker: whoever dies before the acknowledgement gets the event again.
+        log.away = True
+        demo(app, 8)
+        run.until(published(log), last=9)
+        assert run.deaths >= 4
+        # Dropped: the broker acknowledges everything, and keeps a part of it.
+        log.away = False
+        demo(app, 60)
+        fetched = log.fetched
+        run.until(published(log), last=15)
+        assert log.fetched > fetched, "nothing was dropped"
+        # Forgotten: the broker is killed, and with it the session and what waits there.
+        demo(app, 10)
+        head = published(log)
+        broker.kill()
+        broker.start()
+        run.until(head, last=15)
 
-            with log.engine.connect() as connection:
-                events = events_after(connection, 0, head + 1)
+        with log.engine.connect() as connection:
+            events = events_after(connection, 0, head + 1)
     assert len(events) == head > 200
     effects = run.rows("SELECT position, id FROM effects ORDER BY position")
     assert effects == [(event.position, event.event_id) for event in events]
 
 
-def demo(shop: RunningShop, products: int) -> None:
-    words = ("--products", str(products), "--users", "0", "--seed", str(products))
-    shop.flask("shop", "demo", *words)
+def demo(app: Flask, products: int) -> None:
+    words = ["--products", str(products), "--users", "0", "--seed", str(products)]
+    result = app.test_cli_runner().invoke(args=["shop", "demo", *words])
+    assert result.exit_code == 0, result.output
