@@ -49,7 +49,7 @@ Dying(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], note).run()
 """
 TOKEN = "a token of staff"
 #: So few messages wait for a subscriber that is away; the broker drops the others.
-WAITING = 40
+WAITING = 60
 
 
 class Log(ThreadingHTTPServer):
