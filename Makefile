@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
-SOURCES := config.py config_rules.py wsgi.py gunicorn.conf.py shop migrations tests bench
+SOURCES := config.py config_rules.py wsgi.py gunicorn.conf.py shop migrations tests bench examples
 WORKERS ?= 2
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 

@@ -165,7 +165,7 @@ class Config:
         0, "Proxies in front whose X-Forwarded headers count.", low=0, high=10
     )
     expose: tuple[str, ...] = setting(
-        (), "What else is served, by commas. Empty: docs, but nothing in production.",
+        (), "What else is served, by commas. Empty: both, but nothing in production.",
         words=("docs", "metrics"),
     )  # fmt: skip
     crash_at: str = setting("", "Crash point to die at: `name[:n]`, its n-th pass; testing only.")
@@ -222,6 +222,11 @@ class Config:
     def serves_docs(self) -> bool:
         """Whether /docs is there."""
         return "docs" in self.expose or not self.production
+
+    @property
+    def serves_metrics(self) -> bool:
+        """Whether /metrics is there."""
+        return "metrics" in self.expose or not self.production
 
     @property
     def log_style(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from config import Config, ConfigError
 from shop import app as shop_app
 from shop.broker import EmbeddedBroker
+from shop.counters import counters
 from shop.serving import BalancedWorker, Seats, share_heaps, why_not_serve
 
 try:
@@ -69,6 +70,7 @@ def pre_fork(server, worker):
 
 
 def post_fork(server, worker):
+    counters.sit(worker.seat)
     if _broker is not None:
         _broker.disown()
 
@@ -91,6 +93,7 @@ def worker_exit(server, worker):
 
 def child_exit(server, worker):
     _seats.leave(worker.seat)
+    counters.leave(worker.seat)
 
 
 def on_exit(server):

@@ -15,15 +15,15 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import catalogue, drain, duel, imports, lag, memory, report, sign_in, stage
+from bench import broker_loss, catalogue, drain, duel, imports, lag, memory, report, sign_in, stage
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
 SECTIONS = (
     "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory", "import",
 )  # fmt: skip
-#: Takes longer to prepare than all others together, so it is measured only when asked for.
-EXTRA = ("catalogue",)
+#: Takes long to prepare, or concerns the broker alone: measured only when asked for.
+EXTRA = ("catalogue", "broker-loss")
 _KINDS = SECTIONS[:5]
 _RATE = 200.0
 
@@ -41,6 +41,7 @@ class Bench:
         self.drain_seconds = 1.5 if quick else 4.0
         self.lag_seconds = 5.0 if quick else 20.0
         self.large = 5000 if quick else 100_000
+        self.published = 1500 if quick else 5000
         self.asked = 30 if quick else 200
         self.errors: list[str] = []
         self.memories: list[memory.Memory] = []
@@ -49,6 +50,12 @@ class Bench:
         """All sections, each printed when it is done."""
         if "catalogue" in self.sections:
             self._measure_catalogue(folder / "catalogue")
+        if "broker-loss" in self.sections:
+            losses = broker_loss.measure(folder / "brokers", self.published, self.rounds)
+            self._print(
+                f"Lost by {stage.broker_version()}, subscriber away, QoS 1, MQTT 5",
+                broker_loss.of_losses(losses),
+            )
         if not set(self.sections) - set(EXTRA):
             return
         database, broker = stage.make_database(folder)

@@ -234,12 +234,16 @@ def query(database: MariaDB, sql: str) -> tuple[tuple[Any, ...], ...]:
 def versions(database: MariaDB) -> str:
     """What was measured, in one line."""
     ((mariadb,),) = query(database, "SELECT VERSION()")
-    broker = subprocess.run(
-        [find("mosquitto") or "mosquitto", "-h"], capture_output=True, text=True, check=False
-    ).stdout.split("\n", 1)[0]
-    parts = [f"Python {sys.version.split()[0]}", f"MariaDB {mariadb}", broker]
+    parts = [f"Python {sys.version.split()[0]}", f"MariaDB {mariadb}", broker_version()]
     parts += [f"{name} {version(name)}" for name in ("gunicorn", "Flask", "SQLAlchemy", "PyMySQL")]
     return ", ".join(parts)
+
+
+def broker_version() -> str:
+    """Name and version of the broker."""
+    command = [find("mosquitto") or "mosquitto", "-h"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return shown.split("\n", 1)[0]
 
 
 def make_database(folder: Path) -> tuple[MariaDB, Mosquitto]:

@@ -22,6 +22,7 @@ from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
+from shop.counters import watch_pool
 from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
 from shop.idempotency.keys import Keys
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
@@ -30,6 +31,8 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.monitoring import views as monitoring
+from shop.monitoring.readiness import Watch
 from shop.orders import checks as order_checks
 from shop.orders import personal as order_data
 from shop.orders.terms import Terms, providers_of
@@ -60,7 +63,7 @@ from shop.users.views.addresses import address_book
 from shop.users.views.auth import auth
 from shop.users.views.me import me
 from shop.users.views.people import people
-from shop.web import callers, docs, health, idempotency, problems, requests
+from shop.web import callers, docs, idempotency, problems, requests
 from shop.web.answers import use_orjson
 from shop.web.api import Api
 
@@ -132,6 +135,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     terms = app.extensions["orders"] = _terms(config)
     planned = (*jobs_of(config, terms.providers), *jobs)
     app.extensions["shop"] = Shop(config, engine, reader, planned)
+    app.extensions["watch"] = Watch(config.active_sinks, {job.name: job.trigger for job in planned})
     app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
     bell.hang(config.var)
     use_orjson(app)
@@ -238,8 +242,9 @@ def _connect_database(app: Flask, config: Config) -> tuple[Engine, Engine]:
     Migrate(app, db)
     with app.app_context():
         engine, reader = db.engine, db.engines[READER]
-    prepare_engine(engine)
-    prepare_engine(reader)
+    for each in (engine, reader):
+        prepare_engine(each)
+        watch_pool(each)
     return engine, reader
 
 
@@ -271,7 +276,9 @@ def _register_blueprints(app: Flask, config: Config) -> None:
     api.describe(app)
     for blueprint in BLUEPRINTS:
         api.register_blueprint(blueprint)
-    app.register_blueprint(health.pages)
+    app.register_blueprint(monitoring.health)
+    if config.serves_metrics:
+        app.register_blueprint(monitoring.pages)
     if config.serves_docs:
         app.register_blueprint(docs.pages)
 

@@ -12,7 +12,7 @@ import socket
 import time
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, String, exc, insert, select, update
+from sqlalchemy import BigInteger, Connection, Engine, Select, String, exc, insert, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shop.db import TABLE_OPTIONS, Base, database_ms, writing
@@ -33,6 +33,11 @@ class LeaseRow(Base):
 def process_name() -> str:
     """A name for this process that no other process has had: host, pid and chance."""
     return f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def holder(name: str) -> Select[str]:
+    """Who holds the lease `name` now."""
+    return select(LeaseRow.owner).where(LeaseRow.name == name, LeaseRow.expires_ms > database_ms())
 
 
 class Lease:

@@ -18,7 +18,7 @@ _mine: ContextVar[threading.Semaphore | None] = ContextVar("turn", default=None)
 _arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 
 #: Answered also when everybody else waits for the database.
-_WITHOUT_TURN = frozenset({"/health/live"})
+_WITHOUT_TURN = frozenset({"/health/live", "/metrics"})
 
 
 class Turns:
@@ -29,16 +29,21 @@ class Turns:
         self._free = threading.Semaphore(at_once)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") in _WITHOUT_TURN:
-            return self._app(environ, start_response)
         arrived = _arrived.set(time.monotonic())
+        try:
+            if environ.get("PATH_INFO") in _WITHOUT_TURN:
+                return self._app(environ, start_response)
+            return self._take_turn(environ, start_response)
+        finally:
+            _arrived.reset(arrived)
+
+    def _take_turn(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with self._free:
             mine = _mine.set(self._free)
             try:
                 return self._app(environ, start_response)
             finally:
                 _mine.reset(mine)
-                _arrived.reset(arrived)
 
 
 def seconds_here() -> float:

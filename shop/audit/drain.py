@@ -21,6 +21,7 @@ from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
 from shop.audit.sequencer import BATCH, is_pending, stamp
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
+from shop.audit.troubles import Troubles
 from shop.audit.wake import bell, wait_for_ring
 from shop.crashes import crash_point
 from shop.db import reason, writing
@@ -68,6 +69,7 @@ class Publisher(threading.Thread):
         #: Events that were stamped lately. Whoever is far behind reads what falls out of it.
         self._stamped: deque[Sequence[Event]] = deque(maxlen=_LATELY)
         self._news = threading.Event()
+        self._troubles = Troubles(engine, sink.name)
         self.on_published: Callable[[Event], None] = lambda _event: None
 
     def offer(self, events: Sequence[Event]) -> None:
@@ -91,10 +93,12 @@ class Publisher(threading.Thread):
                 return
             except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
                 log.warning("sink.interrupted", sink=self._sink.name, reason=reason(error))
+                self._troubles.note(error)
                 self._stopping.wait(backoff.delay())
-            except Exception:
+            except Exception as error:
                 # A mistake of ours must not end the thread: nobody would publish any more.
                 log.exception("sink.failed", sink=self._sink.name)
+                self._troubles.note(error)
                 self._stopping.wait(backoff.delay())
             finally:
                 self._sink.close()
@@ -118,6 +122,7 @@ class Publisher(threading.Thread):
                 self._news.wait(1.0 if window.position == saved else _SAVE_SECONDS)
                 # Nothing can come, but an idle connection wants to be kept, or found dead.
                 self._sink.acknowledged(0.0)
+                self._troubles.over()
                 heard_at = time.monotonic()
             elif done := self._sink.acknowledged(self._patience(window)):
                 crash_point("after-acknowledgement")
@@ -154,6 +159,7 @@ class Publisher(threading.Thread):
                 raise Deposed
             values = {"sink": self._sink.name, "reached": position, "moment": clock.now()}
             connection.execute(_MOVE_CURSOR, values)
+        self._troubles.over()
         crash_point("after-cursor")
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, func, select
 
-from shop.audit.models import AuditEntry, AuditHead, AuditSink
+from shop.audit.models import AuditEntry, AuditHead, AuditSink, SinkTrouble
 
 
 def backlog(sinks: Sequence[str]) -> Select[int]:
@@ -20,6 +20,41 @@ def backlog(sinks: Sequence[str]) -> Select[int]:
         .scalar_subquery()
     )
     return select(pending + (head - slowest if sinks else 0))
+
+
+def cursors() -> Select[str, int]:
+    """Name and cursor of each sink that was ever reached."""
+    return select(AuditSink.name, AuditSink.position).order_by(AuditSink.name)
+
+
+def troubles() -> Select[str, int, int, datetime | None]:
+    """Of each sink that was ever in trouble: failures, parked events, since when it fails now."""
+    return select(
+        SinkTrouble.sink, SinkTrouble.failures, SinkTrouble.parked, SinkTrouble.since
+    ).order_by(SinkTrouble.sink)
+
+
+def head() -> Select[int]:
+    """The last position given."""
+    return select(AuditHead.position).where(AuditHead.id == 1)
+
+
+def pending(most: int) -> Select[int]:
+    """How many committed entries wait for their position; it counts to `most` and no further."""
+    some = select(AuditEntry.id).where(AuditEntry.position.is_(None)).limit(most).subquery()
+    return select(func.count()).select_from(some)
+
+
+def time_after(position: int) -> Select[datetime]:
+    """When the first entry after a position was written."""
+    later = select(AuditEntry.created_at).where(AuditEntry.position > position)
+    return later.order_by(AuditEntry.position).limit(1)
+
+
+def time_of_first_pending() -> Select[datetime]:
+    """When the first entry was written that waits for its position."""
+    waiting = select(AuditEntry.created_at).where(AuditEntry.position.is_(None))
+    return waiting.order_by(AuditEntry.id).limit(1)
 
 
 def changes_between(start: datetime, end: datetime) -> Select[str, str, int]:

@@ -37,3 +37,14 @@ class JobRun(Base):
     started_at: Mapped[Instant]
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     error: Mapped[str | None] = mapped_column(LongText)
+
+
+class JobTotal(Base):
+    """How many runs of a job ended so, since ever: the runs themselves are forgotten."""
+
+    __tablename__ = "job_totals"
+    __table_args__ = TABLE_OPTIONS
+
+    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[str] = mapped_column(String(10), primary_key=True)
+    runs: Mapped[int] = mapped_column(BigInteger)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock
 from shop.db import database_ms
-from shop.jobs.models import DONE, FAILED, RUNNING, JobRun
+from shop.jobs.models import DONE, FAILED, RUNNING, JobRun, JobTotal
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ def finish(session: Session, run: Claim, error: str | None = None) -> None:
     Raises:
         Superseded: the run is another's by now.
     """
+    status = FAILED if error else DONE
     ended = _changed(
         session,
         update(JobRun)
@@ -90,10 +91,27 @@ def finish(session: Session, run: Claim, error: str | None = None) -> None:
             JobRun.attempts == run.attempts,
             JobRun.status == RUNNING,
         )
-        .values(status=FAILED if error else DONE, error=error, finished_at=clock.now()),
+        .values(status=status, error=error, finished_at=clock.now()),
     )
     if not ended:
         raise Superseded(f"{run.job} {run.slot} was taken over")
+    _count(session, run.job, status)
+
+
+def _count(session: Session, job: str, status: str) -> None:
+    more = (
+        update(JobTotal)
+        .where(JobTotal.job == job, JobTotal.status == status)
+        .values(runs=JobTotal.runs + 1)
+    )
+    if _changed(session, more):
+        return
+    try:
+        with session.begin_nested():
+            session.execute(insert(JobTotal).values(job=job, status=status, runs=1))
+    except IntegrityError:
+        # Another run of this job ended so for the first time, in the same moment.
+        _changed(session, more)
 
 
 def _changed(session: Session, statement: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import selectinload
 
 from shop.orders.models import Order, OrderItem, Payment, PaymentEvent, Refund
@@ -160,3 +160,14 @@ def has_delivered(user_id: int, product_id: int) -> Select[int]:
         )
         .limit(1)
     )
+
+
+def newest_before(moment: datetime) -> Select[int]:
+    """The id of the newest order that was placed before; looks at the orders after it only."""
+    return select(Order.id).where(Order.created_at < moment).order_by(Order.id.desc()).limit(1)
+
+
+def how_many_between(after: int, through: int | None) -> Select[int]:
+    """How many orders have ids above `after`, and up to `through` if that is given."""
+    count = select(func.count()).select_from(Order).where(Order.id > after)
+    return count if through is None else count.where(Order.id <= through)

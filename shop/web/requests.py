@@ -10,7 +10,8 @@ from flask import Flask, Response, request
 from flask.sessions import SessionInterface
 from werkzeug.routing import BaseConverter, Map
 
-from shop import provenance
+from shop import provenance, turns
+from shop.counters import UNMATCHED, counters
 from shop.web.fields import LARGEST_ID, read_id
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
@@ -104,4 +105,7 @@ def _complete(response: Response) -> Response:
         headers["Vary"] = ", ".join(vary)
     if "Authorization" in request.headers or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
+    # By its route, not its address: there are so many routes, and any number of addresses.
+    rule = UNMATCHED if request.url_rule is None else request.url_rule.rule
+    counters.count(request.method, rule, response.status_code, turns.seconds_here())
     return response

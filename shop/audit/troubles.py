@@ -1,0 +1,62 @@
+"""What is remembered of a sink's failures, in the database: others want to know, too."""
+
+from __future__ import annotations
+
+import contextlib
+
+from sqlalchemy import Connection, Engine, exc, func, insert, update
+
+from shop import clock
+from shop.audit.models import SinkTrouble
+from shop.db import reason, writing
+
+
+def count_parked(connection: Connection, sink: str, events: int) -> None:
+    """Count events that a sink refused for good, in the transaction that parks them."""
+    more = update(SinkTrouble).where(SinkTrouble.sink == sink)
+    if connection.execute(more.values(parked=SinkTrouble.parked + events)).rowcount == 0:
+        first = {"sink": sink, "failures": 0, "parked": events, "reason": ""}
+        connection.execute(insert(SinkTrouble).values(first))
+
+
+class Troubles:
+    """The failures of one sink, as its publisher sees them. Neither method raises."""
+
+    def __init__(self, engine: Engine, sink: str) -> None:
+        self._engine = engine
+        self._sink = sink
+        # A publisher before this one may have left some.
+        self._may_be_open = True
+
+    def note(self, error: Exception) -> None:
+        """The sink failed. Nothing is noted when it was the database: that is no fault of it."""
+        if isinstance(error, exc.SQLAlchemyError):
+            return
+        self._may_be_open = True
+        why = reason(error)
+        known = update(SinkTrouble).where(SinkTrouble.sink == self._sink)
+        more = {
+            "failures": SinkTrouble.failures + 1,
+            "since": func.coalesce(SinkTrouble.since, clock.now()),
+            "reason": why,
+        }
+        first = {
+            "sink": self._sink,
+            "failures": 1,
+            "parked": 0,
+            "since": clock.now(),
+            "reason": why,
+        }
+        with contextlib.suppress(exc.SQLAlchemyError), writing(self._engine) as connection:
+            if connection.execute(known.values(more)).rowcount == 0:
+                connection.execute(insert(SinkTrouble).values(first))
+
+    def over(self) -> None:
+        """The sink works."""
+        if not self._may_be_open:
+            return
+        mine = SinkTrouble.sink == self._sink
+        with contextlib.suppress(exc.SQLAlchemyError):
+            with writing(self._engine) as connection:
+                connection.execute(update(SinkTrouble).where(mine).values(since=None))
+            self._may_be_open = False
