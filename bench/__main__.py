@@ -15,17 +15,32 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import broker_loss, catalogue, drain, duel, imports, lag, memory, report, sign_in, stage
+from bench import (
+    backlog,
+    broker_loss,
+    capture,
+    catalogue,
+    drain,
+    duel,
+    imports,
+    lag,
+    memory,
+    report,
+    sign_in,
+    stage,
+)
 from bench.ceiling import ceiling
 from tests.servers import MariaDB, Mosquitto
 
 SECTIONS = (
-    "list", "item", "create", "order", "order-hot", "lag", "drain", "sign-in", "memory", "import",
+    "list", "item", "create", "order", "order-hot", "lag", "lag-commits", "drain", "capture",
+    "sign-in", "memory", "import",
 )  # fmt: skip
 #: Takes long to prepare, or concerns the broker alone: measured only when asked for.
-EXTRA = ("catalogue", "broker-loss")
+EXTRA = ("catalogue", "broker-loss", "backlog")
 _KINDS = SECTIONS[:5]
 _RATE = 200.0
+_COMMITS_RATE = 500.0
 
 
 class Bench:
@@ -43,6 +58,8 @@ class Bench:
         self.large = 5000 if quick else 100_000
         self.published = 1500 if quick else 5000
         self.asked = 30 if quick else 200
+        self.backlog = 50_000 if quick else 1_000_000
+        self.turns = 4 if quick else 20
         self.errors: list[str] = []
         self.memories: list[memory.Memory] = []
 
@@ -56,7 +73,7 @@ class Bench:
                 f"Lost by {stage.broker_version()}, subscriber away, QoS 1, MQTT 5",
                 broker_loss.of_losses(losses),
             )
-        if not set(self.sections) - set(EXTRA):
+        if not set(self.sections) - {"catalogue", "broker-loss"}:
             return
         database, broker = stage.make_database(folder)
         with database, broker:
@@ -67,6 +84,14 @@ class Bench:
                 found = drain.measure(shop, database, broker, turns, self.drain_seconds)
                 self._print("Drain rate, MariaDB and Mosquitto", report.of_drain(found))
             stage.skip_backlog(shop, database)
+            if "backlog" in self.sections:
+                _say(f"A backlog of {self.backlog} events")
+                large = backlog.measure(shop, database, self.backlog)
+                self._print("A large backlog, MariaDB and Mosquitto", report.of_backlog(large))
+            if "capture" in self.sections:
+                commits = capture.measure(shop, self.turns)
+                self._print("What capture adds, MariaDB", report.of_capture(commits))
+                stage.skip_backlog(shop, database)
             self._measure_requests(shop, database, broker, folder)
             if "import" in self.sections:
                 made = imports.measure(shop, folder, self.imported)
@@ -98,11 +123,7 @@ class Bench:
             if self.kinds:
                 with stage.twin(database, folder) as theirs:
                     self._duel((ours.port, theirs.port), database)
-            if "lag" in self.sections:
-                _say("Event lag")
-                lags = lag.measure(ours.port, broker.port, _RATE, self.lag_seconds)
-                self.errors += lags.writing.errors
-                self._print("Event lag, MariaDB and Mosquitto", report.of_lag(lags))
+            self._measure_lags(shop, ours.port, broker.port)
             if "sign-in" in self.sections:
                 _say("Sign-ins")
                 rush = sign_in.measure(ours.port, self.seconds * 2)
@@ -110,6 +131,18 @@ class Bench:
                 self._print("Sign-ins, MariaDB", report.of_sign_ins(rush))
             if "memory" in self.sections:
                 self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
+
+    def _measure_lags(self, shop: stage.Shop, port: int, broker_port: int) -> None:
+        lags = []
+        if "lag" in self.sections:
+            _say("Event lag, over HTTP")
+            lags.append(lag.of_requests(port, broker_port, _RATE, self.lag_seconds))
+        if "lag-commits" in self.sections:
+            _say("Event lag, past HTTP")
+            lags.append(lag.of_commits(shop, broker_port, _COMMITS_RATE, self.lag_seconds))
+        self.errors += [error for one in lags for error in one.writing.errors]
+        if lags:
+            self._print("Event lag, MariaDB and Mosquitto", report.of_lags(lags))
 
     def _measure_catalogue(self, folder: Path) -> None:
         """On both engines, without a broker: nothing is written meanwhile."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +21,18 @@ import orjson
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from bench import commits
 from bench.duel import paced
 from bench.load import Result, generate
+from bench.stage import Shop
 
-TARGET_P50, TARGET_P99 = 15.0, 100.0
+#: Milliseconds, median and 99th percentile.
+HTTP_TARGETS = (15.0, 100.0)
+COMMITS_TARGETS = (10.0, 50.0)
 #: The first second finds cold connections and code, on both sides.
 _WARM_SECONDS = 1.0
 _LATEST_SECONDS = 3.0
+_START_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,39 @@ class Lag:
     values: list[float]
     writing: Result
     wanted: float
+    targets: tuple[float, float]
 
 
-def measure(port: int, broker_port: int, rate: float, seconds: float) -> Lag:
-    """Write at a rate, and listen to what arrives."""
+def of_requests(port: int, broker_port: int, rate: float, seconds: float) -> Lag:
+    """Create products at a rate, and listen to what arrives."""
     generate(paced(port, rate, _WARM_SECONDS))
-    with _subscriber(broker_port, seconds + _LATEST_SECONDS) as listener:
-        writing = generate(paced(port, rate, seconds))
+    return _heard(
+        broker_port, seconds, rate, HTTP_TARGETS, lambda: generate(paced(port, rate, seconds))
+    )
+
+
+def of_commits(shop: Shop, broker_port: int, rate: float, seconds: float) -> Lag:
+    """The same with changes that come past HTTP, so that the machine does little else."""
+    commits.make(shop, rate, _WARM_SECONDS)
+    # What the writer needs to start is heard too, and is silence.
+    more = seconds + _START_SECONDS
+    return _heard(
+        broker_port, more, rate, COMMITS_TARGETS, lambda: commits.make(shop, rate, seconds)
+    )
+
+
+def _heard(
+    port: int,
+    seconds: float,
+    rate: float,
+    targets: tuple[float, float],
+    write: Callable[[], Result],
+) -> Lag:
+    with _subscriber(port, seconds + _LATEST_SECONDS) as listener:
+        writing = write()
         assert listener.stdout is not None
         values = orjson.loads(listener.stdout.read())
-    return Lag(values, writing, rate)
+    return Lag(values, writing, rate, targets)
 
 
 @contextmanager

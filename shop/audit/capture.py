@@ -275,7 +275,8 @@ def _defaults(table: Table) -> list[tuple[str, Any]]:
 
 
 @event.listens_for(Session, "after_flush")
-def _record_flush(session: Session, _context: Any) -> None:
+def record_flush(session: Session, _context: Any) -> None:
+    """Write the entries of what was flushed."""
     if rows := list(_entries(session)):
         insert_rows(session.connection(), AuditEntry.__table__, rows)
         session.info["audited"] = True
