@@ -1,13 +1,11 @@
-"""The audit log, the head of its positions, and the cursor of each sink with its troubles."""
+"""The audit log, the head of its positions, and the cursor of each sink."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shop.db import TABLE_OPTIONS, Base, Id, Instant, LongText, UTCDateTime
+from shop.db import TABLE_OPTIONS, Base, Id, Instant, LongText
 
 
 class AuditEntry(Base):
@@ -60,19 +58,3 @@ class AuditSink(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[Instant]
-
-
-class SinkTrouble(Base):
-    """How often a sink failed, and since when it does so now; `since` is None when it works.
-
-    `parked` is how many events it refused for good, whatever became of them afterwards.
-    """
-
-    __tablename__ = "audit_troubles"
-    __table_args__ = TABLE_OPTIONS
-
-    sink: Mapped[str] = mapped_column(String(32), primary_key=True)
-    failures: Mapped[int] = mapped_column(BigInteger)
-    parked: Mapped[int] = mapped_column(BigInteger)
-    since: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    reason: Mapped[str] = mapped_column(String(300))

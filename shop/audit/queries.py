@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, func, select
 
-from shop.audit.models import AuditEntry, AuditHead, AuditSink, SinkTrouble
+from shop.audit.models import AuditEntry, AuditHead, AuditSink
 
 
 def backlog(sinks: Sequence[str]) -> Select[int]:
@@ -25,13 +25,6 @@ def backlog(sinks: Sequence[str]) -> Select[int]:
 def cursors() -> Select[str, int]:
     """Name and cursor of each sink that was ever reached."""
     return select(AuditSink.name, AuditSink.position).order_by(AuditSink.name)
-
-
-def troubles() -> Select[str, int, int, datetime | None]:
-    """Of each sink that was ever in trouble: failures, parked events, since when it fails now."""
-    return select(
-        SinkTrouble.sink, SinkTrouble.failures, SinkTrouble.parked, SinkTrouble.since
-    ).order_by(SinkTrouble.sink)
 
 
 def head() -> Select[int]:

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, exc, func, insert, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Select,
+    String,
+    exc,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
 
 from shop import clock
-from shop.audit.models import SinkTrouble
-from shop.db import reason, writing
+from shop.db import TABLE_OPTIONS, Base, UTCDateTime, reason, writing
+
+
+class SinkTrouble(Base):
+    """How often a sink failed, and since when it does so now; `since` is None when it works.
+
+    `parked` is how many events it refused for good, whatever became of them afterwards.
+    """
+
+    __tablename__ = "audit_troubles"
+    __table_args__ = TABLE_OPTIONS
+
+    sink: Mapped[str] = mapped_column(String(32), primary_key=True)
+    failures: Mapped[int] = mapped_column(BigInteger)
+    parked: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    reason: Mapped[str] = mapped_column(String(300))
+
+
+def troubles() -> Select[str, int, int, datetime | None]:
+    """Of each sink that was ever in trouble: failures, parked events, since when it fails now."""
+    return select(
+        SinkTrouble.sink, SinkTrouble.failures, SinkTrouble.parked, SinkTrouble.since
+    ).order_by(SinkTrouble.sink)
 
 
 def count_parked(connection: Connection, sink: str, events: int) -> None:

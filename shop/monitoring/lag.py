@@ -8,6 +8,7 @@ from datetime import datetime
 
 from shop import clock
 from shop.audit import queries
+from shop.audit.troubles import troubles
 from shop.db import read
 
 #: Entries without a position are counted so far and no further: a tenth of a second at most.
@@ -61,10 +62,10 @@ def lag_of(active: Sequence[str]) -> Lag:
 
 def _states(active: Sequence[str]) -> list[SinkState]:
     positions = {row.name: row.position for row in read(queries.cursors())}
-    troubles = {row.sink: row for row in read(queries.troubles())}
+    known = {row.sink: row for row in read(troubles())}
     states = []
     for name in sorted({*active, *positions}):
-        position, row = positions.get(name, 0), troubles.get(name)
+        position, row = positions.get(name, 0), known.get(name)
         if row is None:
             states.append(SinkState(name, position, 0, 0, None))
         else:

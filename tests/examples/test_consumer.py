@@ -22,6 +22,9 @@ from sqlalchemy import Engine, text
 
 from shop.app import start, stop
 from shop.audit.events import events_after
+from shop.audit.sequencer import stamp
+from shop.audit.sinks.mqtt import MqttSink
+from tests.audit.test_drain import eventually
 from tests.conftest import create_shop
 from tests.running import ROOT
 from tests.servers import HOST, Mosquitto, free_port, require
@@ -89,9 +92,11 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def publishing(folder: Path, broker: Mosquitto) -> Iterator[tuple[Flask, Log]]:
-    """A shop that publishes, and its log."""
-    app = create_shop(folder, sinks=("mqtt",), mqtt_url=broker.url)
+def publishing(
+    folder: Path, broker: Mosquitto, *, scheduler: str = "embedded"
+) -> Iterator[tuple[Flask, Log]]:
+    """A shop that publishes, unless its scheduler is off, and its log."""
+    app = create_shop(folder, sinks=("mqtt",), mqtt_url=broker.url, scheduler=scheduler)
     log = Log(app.extensions["shop"].engine)
     thread = threading.Thread(target=log.serve_forever)
     thread.start()
@@ -121,7 +126,7 @@ class Run:
         """Let it work until it has all up to a position, and die at each `last`-th message."""
         deadline = time.monotonic() + 240
         while self.position() < position:
-            with self._started(last) as process:
+            with self.started(last) as process:
                 while process.poll() is None and self.position() < position:
                     assert time.monotonic() < deadline, self.position()
                     time.sleep(0.02)
@@ -132,7 +137,7 @@ class Run:
                     self.deaths += 1
 
     @contextmanager
-    def _started(self, last: int) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, last: int) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [*self._command, str(last)], env={"PYTHONPATH": str(ROOT / "examples")}
         )
@@ -206,6 +211,32 @@ def test_each_event_has_its_effect_exactly_once(tmp_path: Path) -> None:
     assert len(events) == head > 200
     effects = run.rows("SELECT position, id FROM effects ORDER BY position")
     assert effects == [(event.position, event.event_id) for event in events]
+
+
+def test_a_hole_is_filled_as_soon_as_it_is_seen(tmp_path: Path) -> None:
+    require("mosquitto", "the example consumer", private=True)
+    with (
+        Mosquitto(tmp_path / "broker") as broker,
+        publishing(tmp_path / "var", broker, scheduler="off") as (app, log),
+    ):
+        run = Run(tmp_path, broker, log)
+        demo(app, 2)
+        first = stamp(log.engine)
+        with run.started(last=0):
+            eventually(lambda: run.position() == first, 60)
+            demo(app, 8)
+            head = first + stamp(log.engine)
+            with log.engine.connect() as connection:
+                (newest,) = events_after(connection, head - 1, 1)
+            # Of all the new ones only this one comes; the next look is half a minute away.
+            sink = MqttSink(lambda: broker.url, "shop")
+            sink.open()
+            sink.publish(newest)
+            eventually(lambda: list(sink.acknowledged(0.1)) == [head])
+            sink.close()
+            eventually(lambda: run.position() == head, 20)
+    assert len(run.rows("SELECT DISTINCT id FROM effects")) == head
+    assert len(run.rows("SELECT id FROM effects")) == head
 
 
 def demo(app: Flask, products: int) -> None:

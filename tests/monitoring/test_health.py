@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, create_app
-from shop.audit.models import AuditSink, SinkTrouble
+from shop.audit.models import AuditSink
 from shop.audit.sequencer import stamp
+from shop.audit.troubles import SinkTrouble
 from shop.jobs.models import JobRun
 from shop.jobs.slots import slot_name
 from shop.leases import Lease

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, create_app
-from shop.audit.models import AuditSink, SinkTrouble
+from shop.audit.models import AuditSink
 from shop.audit.sequencer import stamp
 from shop.audit.sinks.base import SinkDown
-from shop.audit.troubles import Troubles, count_parked
+from shop.audit.troubles import SinkTrouble, Troubles, count_parked
 from shop.db import writing
 from shop.jobs.models import JobRun
 from shop.monitoring.readiness import Watch
