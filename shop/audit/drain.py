@@ -1,8 +1,8 @@
 """The drain: one leader stamps committed entries and publishes them to every sink.
 
-Leadership is a lease. The leader runs one thread that stamps and renews, and one publisher a
-sink. When it doubts its lease everything stops; `keep_alive`, called again and again in every
-process that may lead, starts it anew here or elsewhere.
+Leadership is a lease. The leader runs one thread that stamps and renews, one that seals, and one
+publisher a sink. When it doubts its lease everything stops; `keep_alive`, called again and again
+in every process that may lead, starts it anew here or elsewhere.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sqlalchemy import Engine, exc, insert, select, update
+from sqlalchemy import Connection, Engine, exc, insert, select, update
 
 from shop import clock, logs
-from shop.audit import queries
+from shop.audit import parking, queries, redelivery
+from shop.audit.delivery import Delivery, Memory
 from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
+from shop.audit.sealing import Sealer
 from shop.audit.sequencer import BATCH, is_pending, stamp
-from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
+from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
 from shop.audit.wake import bell, wait_for_ring
 from shop.crashes import crash_point
 from shop.db import reason, writing
@@ -32,6 +34,9 @@ log = logs.get(__name__)
 _READ_AHEAD = 500
 _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
+#: How often a publisher looks whether something is to be sent again; after a vain attempt.
+_LOOK_SECONDS = 1.0
+_VAIN_SECONDS = 10.0
 #: After stamping the sequencer rests: at most this many times as long as stamping took, at most
 #: this long for each entry (so only above 1,000 a second does it rest long), at most so long.
 _REST = 4.0
@@ -59,6 +64,8 @@ class Publisher(threading.Thread):
         self._batch = batch
         self._stopping = threading.Event()
         self._stamped = threading.Event()
+        self._memory = Memory()
+        self._look_at = 0.0
         self.on_published: Callable[[Event], None] = lambda _event: None
 
     def wake(self) -> None:
@@ -75,8 +82,7 @@ class Publisher(threading.Thread):
         while self._leading:
             try:
                 self._sink.open()
-                backoff.reset()
-                self._stream()
+                self._stream(backoff)
             except Deposed:
                 return
             except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
@@ -93,39 +99,78 @@ class Publisher(threading.Thread):
     def _leading(self) -> bool:
         return self._lease.held and not self._stopping.is_set()
 
-    def _stream(self) -> None:
-        window = Window(self._cursor())
-        unsent = EventReader(self._engine, window.position, self._stamped)
-        saved, saved_at = window.position, time.monotonic()
+    def _stream(self, backoff: Backoff) -> None:
+        delivery = Delivery(self._sink, self._cursor(), self._memory)
+        unsent = EventReader(self._engine, delivery.position, self._stamped)
+        saved, saved_at = delivery.position, time.monotonic()
         heard_at = time.monotonic()
-        while self._leading:
-            while len(window) < self._window and (event := next(unsent, None)) is not None:
-                self._sink.publish(event)
-                crash_point("after-publish")
-                window.sent(event.position)
-                self.on_published(event)
-            if not len(window):
-                self._stamped.wait(1.0 if window.position == saved else _SAVE_SECONDS)
-                # Nothing can come, but an idle connection wants to be kept, or found dead.
-                self._sink.acknowledged(0.0)
-                heard_at = time.monotonic()
-            elif done := self._sink.acknowledged(self._patience(window)):
-                crash_point("after-acknowledgement")
-                window.acknowledge(done)
-                heard_at = time.monotonic()
-            now = time.monotonic()
-            if now - heard_at > _SILENCE_SECONDS:
-                raise SinkDown(f"{self._sink.name} acknowledged nothing for {_SILENCE_SECONDS} s")
-            behind = window.position - saved
-            if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
-                self._save(window.position)
-                saved, saved_at = window.position, now
-        if window.position > saved and self._lease.held:
-            self._save(window.position)
+        try:
+            while self._leading:
+                self._fill(delivery, unsent)
+                self._send_again(delivery)
+                if self._listen(delivery, saved):
+                    heard_at = time.monotonic()
+                now = time.monotonic()
+                if now - heard_at > _SILENCE_SECONDS:
+                    raise SinkDown(f"{self._sink.name} was silent for {_SILENCE_SECONDS} s")
+                behind = delivery.position - saved
+                if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
+                    self._save(delivery)
+                    saved, saved_at = delivery.position, now
+                    backoff.reset()
+        finally:
+            delivery.break_off()
+        if delivery.position > saved and self._lease.held:
+            self._save(delivery)
 
-    def _patience(self, window: Window) -> float:
+    def _fill(self, delivery: Delivery, unsent: EventReader) -> None:
+        while delivery.has_room(self._window) and (event := next(unsent, None)) is not None:
+            delivery.hand_over(event)
+            crash_point("after-publish")
+            self.on_published(event)
+
+    def _listen(self, delivery: Delivery, saved: int) -> bool:
+        """Whether the sink said something, or had nothing to say."""
+        if delivery.in_flight:
+            heard = delivery.listen(self._patience(delivery))
+            if heard:
+                crash_point("after-acknowledgement")
+            return heard
+        fresh = self._stamped.wait(1.0 if delivery.position == saved else _SAVE_SECONDS)
+        # Nothing can come, but an idle connection wants to be kept, or found dead.
+        delivery.listen(0.0)
+        if delivery.doubts is not None and not fresh:
+            raise SinkDown(f"refused, with nothing else to compare with: {delivery.doubts}")
+        return True
+
+    def _patience(self, delivery: Delivery) -> float:
         # A full window can only wait for an acknowledgement; otherwise new events may come.
-        return 0.05 if len(window) >= self._window else 0.004
+        return 0.004 if delivery.has_room(self._window) else 0.05
+
+    def _send_again(self, delivery: Delivery) -> None:
+        """Begin with what is to be sent again, or record that it was."""
+        bite = delivery.bite
+        if bite is None:
+            if time.monotonic() < self._look_at:
+                return
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            with self._engine.connect() as connection:
+                bite = redelivery.next_bite(connection, self._sink.name)
+            if bite is not None:
+                delivery.begin(bite)
+        elif not bite.left:
+            with self._fenced() as connection:
+                redelivery.record(connection, self._sink.name, bite)
+            delivery.bite = None
+            self._look_at = time.monotonic() + (_VAIN_SECONDS if bite.is_in_vain else 0.0)
+
+    @contextlib.contextmanager
+    def _fenced(self) -> Iterator[Connection]:
+        """A transaction in the name of the lease. Raises Deposed."""
+        with writing(self._engine) as connection:
+            if not self._lease.still_mine(connection):
+                raise Deposed
+            yield connection
 
     def _cursor(self) -> int:
         where = select(AuditSink.position).where(AuditSink.name == self._sink.name)
@@ -138,10 +183,12 @@ class Publisher(threading.Thread):
                 connection.execute(insert(AuditSink).values(first))
         return position or 0
 
-    def _save(self, position: int) -> None:
-        with writing(self._engine) as connection:
-            if not self._lease.still_mine(connection):
-                raise Deposed
+    def _save(self, delivery: Delivery) -> None:
+        """Move the cursor, and park what it passes over, in one transaction."""
+        position = delivery.position
+        missing = delivery.settled()
+        with self._fenced() as connection:
+            parking.park(connection, self._sink.name, missing)
             connection.execute(
                 update(AuditSink)
                 .where(AuditSink.name == self._sink.name, AuditSink.position < position)
@@ -234,7 +281,9 @@ class Drain:
 
     def _lead(self) -> None:
         publishers: list[Publisher] = []
+        sealer = Sealer(self._engine, self._lease)
         try:
+            sealer.start()
             for sink in self._sinks():
                 publisher = Publisher(self._engine, sink, self._lease, self._window, self._batch)
                 publisher.on_published = self._on_published
@@ -246,7 +295,7 @@ class Drain:
         except Exception:
             log.exception("drain.failed")
         finally:
-            self._step_down(publishers)
+            self._step_down([*publishers, sealer])
 
     def _stamp_while_leading(self, publishers: Sequence[Publisher]) -> None:
         with bell.listen() as ears:
@@ -268,11 +317,11 @@ class Drain:
                     self._stopping.wait(rest if count < BATCH else 0)
                 rung = count == BATCH or wait_for_ring(ears)
 
-    def _step_down(self, publishers: Sequence[Publisher]) -> None:
-        for publisher in publishers:
-            publisher.stop()
-        for publisher in publishers:
-            publisher.join()
+    def _step_down(self, threads: Sequence[Publisher | Sealer]) -> None:
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join()
         with contextlib.suppress(exc.SQLAlchemyError):
             self._lease.release()
         log.info("drain.stepped-down")
