@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
 from shop import broker, crashes, logs
+from shop.admin.views.audit import audit
 from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
@@ -68,7 +69,7 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    orders, payments, reviews,
+    orders, payments, reviews, audit,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2

@@ -115,7 +115,7 @@ def _entry_at(model: type[Audited], entry: Any, sequence: Any) -> ColumnElement[
 def _unlike_its_entry(model: type[Audited], pruned: int) -> Question:
     """Rows whose last entry is missing, is a deletion, or shows another version."""
     told = func.json_extract(AuditEntry.data, "$.after.version")
-    missing = AuditEntry.id.is_(None)
+    missing: ColumnElement[bool] = AuditEntry.id.is_(None)
     if pruned:
         # It may have been removed for its age, and then so was the one before it.
         entry = aliased(AuditEntry)

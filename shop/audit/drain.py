@@ -177,11 +177,12 @@ class Publisher(threading.Thread):
         with self._engine.connect() as connection:
             position = connection.execute(where).scalar_one_or_none()
         if position is None:
-            # A new sink gets the whole log.
+            # A new sink gets the whole log, as far as there is one.
             with writing(self._engine) as connection:
-                first = {"name": self._sink.name, "position": 0, "updated_at": clock.now()}
+                position = connection.execute(queries.PRUNED).scalar_one()
+                first = {"name": self._sink.name, "position": position, "updated_at": clock.now()}
                 connection.execute(insert(AuditSink).values(first))
-        return position or 0
+        return position
 
     def _save(self, delivery: Delivery) -> None:
         """Move the cursor, and park what it passes over, in one transaction."""

@@ -48,9 +48,14 @@ def settle(connection: Connection, sink: str, sent: Sequence[int], refused: dict
         _refuse_again(connection, sink, position, reason)
 
 
-def requeue(session: Session, sink: str, event_ids: Sequence[str]) -> int:
-    """Put parked events of a sink back: these, or all when none is named. Answers how many."""
-    conditions = [ParkedEvent.sink == sink, ParkedEvent.state == "parked"]
+def requeue(session: Session, sink: str | None, event_ids: Sequence[str]) -> int:
+    """Put parked events back: of a sink or all, these or all. Answers how many.
+
+    Whoever leads the drain sends them again, with their ids and bytes.
+    """
+    conditions = [ParkedEvent.state == "parked"]
+    if sink is not None:
+        conditions.append(ParkedEvent.sink == sink)
     if event_ids:
         conditions.append(ParkedEvent.event_id.in_(event_ids))
     result = session.connection().execute(

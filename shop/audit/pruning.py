@@ -29,7 +29,7 @@ def prune_a_seal(before: datetime, sinks: Sequence[str]) -> int | None:
     if seal is None or seal.through > _everybody_has(session, sinks):
         return None
     between = AuditEntry.position > seal.previous, AuditEntry.position <= seal.through
-    newest = session.execute(select(func.max(AuditEntry.created_at)).where(*between)).scalar_one()
+    newest = session.scalar(select(func.max(AuditEntry.created_at)).where(*between))
     if newest is not None and newest >= before:
         return None
     lacking = select(ParkedEvent.position).where(ParkedEvent.state != "sent")

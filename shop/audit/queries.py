@@ -19,8 +19,10 @@ from shop.audit.models import (
 
 #: The last position whose entry was removed for its age; 0 when none was.
 PRUNED = select(func.coalesce(func.max(Seal.through), 0)).where(Seal.pruned_at.is_not(None))
+#: The same inside a statement.
+PRUNED_UP_TO = PRUNED.scalar_subquery()
 #: The first position from which on the log is whole.
-BEGINNING = select(PRUNED.scalar_subquery() + 1)
+BEGINNING = select(PRUNED_UP_TO + 1)
 #: The last position that was given.
 HEAD = select(func.coalesce(func.max(AuditHead.position), 0))
 #: The cursors of all sinks that anything was ever sent to.
@@ -63,12 +65,11 @@ def stamped() -> Select[int, int, int]:
     Those that were removed for their age count.
     """
     head = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
-    pruned = PRUNED.scalar_subquery()
     return select(
         head,
-        func.coalesce(func.max(AuditEntry.position), pruned),
-        func.count(AuditEntry.position) + pruned,
-    ).where(AuditEntry.position > pruned)
+        func.coalesce(func.max(AuditEntry.position), PRUNED_UP_TO),
+        func.count(AuditEntry.position) + PRUNED_UP_TO,
+    ).where(AuditEntry.position > PRUNED_UP_TO)
 
 
 def newest(before: int, limit: int, *conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
@@ -138,6 +139,24 @@ def oldest_kept_seal() -> Select[Seal]:
     )
 
 
-def last_seal() -> Select[Seal]:
-    """The end of the chain."""
-    return select(Seal).order_by(Seal.through.desc()).limit(1)
+#: The end of the chain of seals.
+LAST_SEAL = select(Seal.through, Seal.digest).order_by(Seal.through.desc()).limit(1)
+#: How many entries are committed and have no position yet, and since when.
+PENDING = select(func.count(), func.min(AuditEntry.created_at)).where(AuditEntry.position.is_(None))
+#: How many events each sink refused, by what became of them.
+PARKED = (
+    select(ParkedEvent.sink, ParkedEvent.state, func.count())
+    .where(ParkedEvent.state != "sent")
+    .group_by(ParkedEvent.sink, ParkedEvent.state)
+)
+#: Replays that are not finished.
+REPLAYS = (
+    select(Replay.sink, Replay.from_position, Replay.to_position, Replay.next_position)
+    .where(Replay.finished_at.is_(None))
+    .order_by(Replay.id)
+)
+
+
+def written_at(position: int) -> Select[datetime]:
+    """When the entry at a position was written."""
+    return select(AuditEntry.created_at).where(AuditEntry.position == position)

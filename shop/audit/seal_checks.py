@@ -13,7 +13,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from shop.audit.models import AuditEntry, AuditHead, ParkedEvent, Seal
-from shop.audit.queries import PRUNED
+from shop.audit.queries import PRUNED_UP_TO
 from shop.audit.sealing import GENESIS, chained, content_of, sealed_between
 from shop.checks import MOST_FINDINGS, Result
 
@@ -43,7 +43,7 @@ def _findings(session: Session) -> Iterator[Finding]:
             yield from _changed(session, seal)
         through, digest = seal.through, seal.digest
     yield from _slipped_in(session)
-    head = session.execute(select(func.max(AuditHead.position))).scalar_one()
+    head = session.scalar(select(func.max(AuditHead.position)))
     if head is not None and through > head:
         yield {"what": "sealed behind the head", "position": head + 1, "to": through}
 
@@ -90,7 +90,7 @@ def _slipped_in(session: Session) -> list[Finding]:
     lacking = exists().where(ParkedEvent.position == AuditEntry.position)
     slipped = session.scalars(
         select(AuditEntry.position)
-        .where(AuditEntry.position <= PRUNED.scalar_subquery(), ~lacking)
+        .where(AuditEntry.position <= PRUNED_UP_TO, ~lacking)
         .order_by(AuditEntry.position)
         .limit(MOST_FINDINGS)
     )

@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import Connection, Engine, Select, exc, insert, select
 
 from shop import clock, logs
+from shop.audit import queries
 from shop.audit.models import AuditEntry, Seal
 from shop.db import reason, writing
 from shop.leases import Lease
@@ -93,9 +94,7 @@ def seal(engine: Engine, lease: Lease) -> int:
     Nothing when the lease is another's, or the positions are not dense (`verify` says so).
     """
     with engine.connect() as connection:
-        last = connection.execute(
-            select(Seal.through, Seal.digest).order_by(Seal.through.desc()).limit(1)
-        ).first()
+        last = connection.execute(queries.LAST_SEAL).first()
         previous, digest = (last.through, last.digest) if last is not None else (0, GENESIS)
         found = content_of(connection.execute(sealed_between(previous, previous + MOST)).all())
     if not found.positions:
