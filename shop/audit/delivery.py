@@ -9,12 +9,11 @@ nothing is parked and everything is tried again later.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shop.audit.events import Event, Gap
-from shop.audit.redelivery import Bite
+from shop.audit.redelivery import MOST, Bite
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
 
 #: How often what may pass is tried before the event itself is thought to be the reason.
@@ -27,13 +26,13 @@ DIFFERENT = 20
 class Memory:
     """What a sink refused, remembered from one connection to the next."""
 
-    #: By table and reason: how often. Forgotten when the sink takes an event of the table.
-    tries: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: Positions that will be refused each time, and why; whose gap events will be, too.
-    hopeless: dict[int, str] = field(default_factory=dict)
-    mute: set[int] = field(default_factory=set)
+    #: By table and reason: how often, and up to which position. Forgotten when the sink takes a
+    #: later event of the table.
+    tries: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     #: Up to here events go one at a time: it is not known which one broke the last connection.
     careful_until: int = 0
+    #: Whether bites have one event and go alone, for the same reason.
+    careful_bites: bool = False
 
 
 class Delivery:
@@ -58,7 +57,7 @@ class Delivery:
     @property
     def in_flight(self) -> int:
         """How many events wait for an acknowledgement that can come."""
-        return len(self._window) - len(self._suspects) + (self.bite.left if self.bite else 0)
+        return self._window.waiting - len(self._suspects) + (self.bite.left if self.bite else 0)
 
     @property
     def is_careful(self) -> bool:
@@ -72,6 +71,8 @@ class Delivery:
 
     def has_room(self, window: int) -> bool:
         """Whether one more event may be handed over."""
+        if self.bite is not None and self._memory.careful_bites:
+            return False
         return len(self._window) - len(self._suspects) < (1 if self.is_careful else window)
 
     def hand_over(self, event: Event) -> None:
@@ -79,13 +80,17 @@ class Delivery:
         self._window.sent(event.position)
         self._ahead[event.position] = event
         self._last = event.position
-        if (reason := self._memory.hopeless.get(event.position)) is not None:
-            self._announce(Gap(event, reason))
-            return
         try:
             self._sink.publish(event)
         except SinkRefused as refusal:
             self._refused(event, refusal)
+
+    @property
+    def bite_size(self) -> int:
+        """How many events the next bite may have; 0 when it has to wait."""
+        if not self._memory.careful_bites:
+            return MOST
+        return 0 if self.in_flight else 1
 
     def begin(self, bite: Bite) -> None:
         """Publish events that the sink had, or was owed, once more. Raises SinkDown."""
@@ -114,34 +119,32 @@ class Delivery:
         """What is to be parked up to `position`; forgets what lies behind it."""
         passed = [position for position in self.parked if position <= self.position]
         self._ahead = {n: event for n, event in self._ahead.items() if n > self.position}
-        for position in passed:
-            self._memory.hopeless.pop(position, None)
-            self._memory.mute.discard(position)
         return [self.parked.pop(position) for position in passed]
 
     def break_off(self) -> None:
         """The connection is given up: what was in flight goes one at a time next time."""
         if self._last > self.position:
             self._memory.careful_until = self._last
+        if self.bite is not None and self.bite.left:
+            self._memory.careful_bites = True
 
     def _heard_refusal(self, refusal: SinkRefused) -> None:
         position = refusal.position
         if self.bite is not None and position is not None and self.bite.awaits(position):
             self.bite.refuse(position, str(refusal))
         elif position in self._gaps:
-            self._gap_refused(self._gaps.pop(position), refusal)
+            self._suspect(self._gaps.pop(position))
         elif position in self._ahead:
             self._refused(self._ahead[position], refusal)
         else:
             raise SinkDown(str(refusal)) from refusal
 
     def _refused(self, event: Event, refusal: SinkRefused) -> None:
-        if refusal.lasting:
-            self._memory.hopeless[event.position] = str(refusal)
-        elif not self._suspects and not self._is_overtaken(event):
+        if not (refusal.lasting or self._suspects or self._is_overtaken(event)):
             kind = event.table, str(refusal)
-            self._memory.tries[kind] += 1
-            if self._memory.tries[kind] < TRIES:
+            tries = self._memory.tries.get(kind, (0, 0))[0] + 1
+            self._memory.tries[kind] = tries, event.position
+            if tries < TRIES:
                 raise SinkDown(f"an event was refused, which may pass: {refusal}") from refusal
         self._announce(Gap(event, str(refusal)))
 
@@ -154,22 +157,19 @@ class Delivery:
         )
 
     def _announce(self, gap: Gap) -> None:
-        if gap.position in self._memory.mute:
-            self._suspect(gap)
-            return
         try:
             self._sink.publish(gap)
-        except SinkRefused as refusal:
-            self._gap_refused(gap, refusal)
+        except SinkRefused:
+            self._suspect(gap)
         else:
             self._gaps[gap.position] = gap
 
-    def _gap_refused(self, gap: Gap, refusal: SinkRefused) -> None:
-        if refusal.lasting:
-            self._memory.mute.add(gap.position)
-        self._suspect(gap)
-
     def _suspect(self, gap: Gap) -> None:
+        if self._window.was_passed(gap.position):
+            # The sink took one that came after it.
+            self.parked[gap.position] = gap, False
+            self._window.acknowledge([gap.position])
+            return
         self._suspects[gap.position] = gap
         if len(self._suspects) >= DIFFERENT:
             raise SinkDown(f"{self._sink.name} refuses everything: {gap.reason}")
@@ -180,8 +180,11 @@ class Delivery:
             if (gap := self._gaps.pop(position, None)) is not None:
                 self.parked[position] = gap, True
             elif (event := self._ahead.get(position)) is not None:
-                for kind in [kind for kind in self._memory.tries if kind[0] == event.table]:
-                    del self._memory.tries[kind]
+                self._memory.tries = {
+                    kind: (tries, last)
+                    for kind, (tries, last) in self._memory.tries.items()
+                    if kind[0] != event.table or last > position
+                }
             cleared = [n for n in self._suspects if n < position]
             for n in cleared:
                 self.parked[n] = self._suspects.pop(n), False

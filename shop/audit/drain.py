@@ -66,6 +66,7 @@ class Publisher(threading.Thread):
         self._stamped = threading.Event()
         self._memory = Memory()
         self._look_at = 0.0
+        self._saved, self._saved_at = 0, 0.0
         self.on_published: Callable[[Event], None] = lambda _event: None
 
     def wake(self) -> None:
@@ -102,26 +103,31 @@ class Publisher(threading.Thread):
     def _stream(self, backoff: Backoff) -> None:
         delivery = Delivery(self._sink, self._cursor(), self._memory)
         unsent = EventReader(self._engine, delivery.position, self._stamped)
-        saved, saved_at = delivery.position, time.monotonic()
-        heard_at = time.monotonic()
+        self._saved, self._saved_at = delivery.position, time.monotonic()
         try:
-            while self._leading:
-                self._fill(delivery, unsent)
-                self._send_again(delivery)
-                if self._listen(delivery, saved):
-                    heard_at = time.monotonic()
-                now = time.monotonic()
-                if now - heard_at > _SILENCE_SECONDS:
-                    raise SinkDown(f"{self._sink.name} was silent for {_SILENCE_SECONDS} s")
-                behind = delivery.position - saved
-                if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
-                    self._save(delivery)
-                    saved, saved_at = delivery.position, now
-                    backoff.reset()
-        finally:
+            self._pump(delivery, unsent, backoff)
+        except SinkDown:
             delivery.break_off()
-        if delivery.position > saved and self._lease.held:
+            if delivery.position > self._saved and self._lease.held:
+                self._save(delivery)
+            raise
+        if delivery.position > self._saved and self._lease.held:
             self._save(delivery)
+
+    def _pump(self, delivery: Delivery, unsent: EventReader, backoff: Backoff) -> None:
+        heard_at = time.monotonic()
+        while self._leading:
+            self._fill(delivery, unsent)
+            self._send_again(delivery)
+            if self._listen(delivery):
+                heard_at = time.monotonic()
+            now = time.monotonic()
+            if now - heard_at > _SILENCE_SECONDS:
+                raise SinkDown(f"{self._sink.name} acknowledged nothing for {_SILENCE_SECONDS} s")
+            behind = delivery.position - self._saved
+            if behind >= self._batch or (behind and now - self._saved_at > _SAVE_SECONDS):
+                self._save(delivery)
+                backoff.reset()
 
     def _fill(self, delivery: Delivery, unsent: EventReader) -> None:
         while delivery.has_room(self._window) and (event := next(unsent, None)) is not None:
@@ -129,14 +135,14 @@ class Publisher(threading.Thread):
             crash_point("after-publish")
             self.on_published(event)
 
-    def _listen(self, delivery: Delivery, saved: int) -> bool:
+    def _listen(self, delivery: Delivery) -> bool:
         """Whether the sink said something, or had nothing to say."""
         if delivery.in_flight:
             heard = delivery.listen(self._patience(delivery))
             if heard:
                 crash_point("after-acknowledgement")
             return heard
-        fresh = self._stamped.wait(1.0 if delivery.position == saved else _SAVE_SECONDS)
+        fresh = self._stamped.wait(1.0 if delivery.position == self._saved else _SAVE_SECONDS)
         # Nothing can come, but an idle connection wants to be kept, or found dead.
         delivery.listen(0.0)
         if delivery.doubts is not None and not fresh:
@@ -151,11 +157,12 @@ class Publisher(threading.Thread):
         """Begin with what is to be sent again, or record that it was."""
         bite = delivery.bite
         if bite is None:
-            if time.monotonic() < self._look_at:
+            most = delivery.bite_size
+            if not most or time.monotonic() < self._look_at:
                 return
             self._look_at = time.monotonic() + _LOOK_SECONDS
             with self._engine.connect() as connection:
-                bite = redelivery.next_bite(connection, self._sink.name)
+                bite = redelivery.next_bite(connection, self._sink.name, most)
             if bite is not None:
                 delivery.begin(bite)
         elif not bite.left:
@@ -195,6 +202,7 @@ class Publisher(threading.Thread):
                 .where(AuditSink.name == self._sink.name, AuditSink.position < position)
                 .values(position=position, updated_at=clock.now())
             )
+        self._saved, self._saved_at = position, time.monotonic()
         crash_point("after-cursor")
 
 

@@ -95,16 +95,16 @@ def order_replay(session: Session, sink: str, first: int, last: int | None) -> R
     return replay
 
 
-def next_bite(connection: Connection, sink: str) -> Bite | None:
-    """What is to be sent to the sink again next; None when nothing is."""
-    positions = connection.execute(queries.requeued(sink).limit(MOST)).scalars().all()
+def next_bite(connection: Connection, sink: str, most: int) -> Bite | None:
+    """What is to be sent to the sink again next, at most so many; None when nothing is."""
+    positions = connection.execute(queries.requeued(sink).limit(most)).scalars().all()
     wanted = stamped(AuditEntry.position.in_(positions))
     if positions and (rows := connection.execute(wanted).all()):
         return Bite(events_of(rows))
     replay = connection.execute(queries.oldest_replay(sink)).first()
     if replay is None:
         return None
-    end = min(replay.next_position + MOST - 1, replay.to_position)
+    end = min(replay.next_position + most - 1, replay.to_position)
     wanted = stamped(AuditEntry.position.between(replay.next_position, end))
     missing = _parked_between(connection, sink, replay.next_position, end)
     events = [

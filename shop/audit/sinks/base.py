@@ -77,6 +77,15 @@ class Window:
     def __len__(self) -> int:
         return len(self._sent)
 
+    @property
+    def waiting(self) -> int:
+        """How many events are not acknowledged."""
+        return len(self._sent) - len(self._done)
+
+    def was_passed(self, position: int) -> bool:
+        """Whether a later event was acknowledged already."""
+        return any(other > position for other in self._done)
+
     def sent(self, position: int) -> None:
         """An event was handed to the sink; positions come in ascending order."""
         self._sent.append(position)

@@ -28,6 +28,11 @@ RETAINED = frozenset({"products", "variants", "stock_levels", "categories"})
 #: Reason codes that are about one message: topic name invalid, packet too large, payload format
 #: invalid. Any other may be about all of them.
 _LASTING = frozenset({0x90, 0x95, 0x99})
+#: Malformed packet, protocol error. paho says so, too, of an answer that it does not know, such as
+#: the 0x95 to a PUBLISH by which Mosquitto tells that it is over `message_size_limit`.
+_UNREADABLE = frozenset({0x81, 0x82})
+#: So often a connection has to end so with the same one message in flight.
+_UNREADABLE_TIMES = 5
 #: The broker's quota is used up: that passes, and is never about one message.
 _QUOTA_EXCEEDED = 0x97
 _LARGEST_PACKET = 268_435_455
@@ -76,6 +81,10 @@ class MqttSink(Sink):
         self._most_bytes: int | None = None
         self._refusals: deque[SinkRefused] = deque()
         self._positions: dict[int, int] = {}
+        #: The only event in flight when the connection last ended so, and how often in a row.
+        self._unreadable = 0, 0
+        #: Events that ended the last connection, and why: refused once, without being sent.
+        self._fatal: dict[int, str] = {}
         self._acknowledged: list[int] = []
         self._on_the_wire = _ON_THE_WIRE
 
@@ -133,6 +142,8 @@ class MqttSink(Sink):
 
     def publish(self, event: Outgoing, *, again: bool = False) -> None:
         self._raise_trouble()
+        if event.position in self._fatal:
+            raise SinkRefused(self._fatal.pop(event.position), event.position, lasting=True)
         topic = f"{self._prefix}/{event.table}/{event.row_id}"
         kept = self._retain and not again and isinstance(event, Event) and event.table in RETAINED
         gone = kept and event.action == "delete"
@@ -221,10 +232,21 @@ class MqttSink(Sink):
 
     def _on_disconnect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         unanswered = set(self._positions.values())
-        if reason.value in _LASTING and len(unanswered) == 1:
-            # It says what it is about, and there is one message only that it can mean.
-            self._refusals.append(SinkRefused(str(reason), unanswered.pop(), lasting=True))
+        if len(unanswered) == 1 and self._is_about(unanswered.copy().pop(), reason.value):
+            # There is one message only that it can mean.
+            position = unanswered.pop()
+            self._fatal[position] = str(reason)
+            self._refusals.append(SinkRefused(str(reason), position, lasting=True))
         self._trouble = self._trouble or f"the connection is lost: {reason}"
+
+    def _is_about(self, position: int, code: int) -> bool:
+        """Whether the connection was ended because of the only event in flight."""
+        if code in _UNREADABLE:
+            known, times = self._unreadable
+            self._unreadable = position, times + 1 if known == position else 1
+        return code in _LASTING or (
+            code in _UNREADABLE and self._unreadable[1] >= _UNREADABLE_TIMES
+        )
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
         # An acknowledgement may say no: what it names is not processed then.
