@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flask import Flask
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,8 @@ from shop.audit.events import Outgoing
 from shop.audit.models import AuditSink, ParkedEvent
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
 from shop.audit.sinks.memory import MemorySink
+from shop.db import db, transactional
+from shop.users.models import User
 
 PATIENCE = 20.0
 
@@ -119,3 +122,16 @@ def parked(engine: Engine) -> list[ParkedEvent]:
     """What was refused, by position."""
     with Session(engine) as session:
         return list(session.scalars(select(ParkedEvent).order_by(ParkedEvent.position)))
+
+
+def rename(app: Flask, user: User, times: int = 1) -> None:
+    """Change an account, once for each time: sequences 2, 3, 4 ..."""
+
+    @transactional
+    def change(number: int) -> None:
+        found = db.session.get_one(User, user.id)
+        found.name = f"{chr(ord('B') + number)}nna"
+
+    for number in range(times):
+        with app.app_context():
+            change(number)

@@ -11,13 +11,13 @@ from flask import Flask
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from shop.audit import delivery
+from shop.audit import delivery, drain
 from shop.audit.events import Event, Gap, Outgoing, events_after
-from shop.audit.models import AuditEntry, ParkedEvent
+from shop.audit.models import AuditEntry
 from shop.audit.sinks.mqtt import MqttSink
-from shop.db import database_ms, db, transactional, writing
+from shop.db import database_ms, writing
 from shop.leases import LeaseRow
-from shop.users.models import User
+from shop.retry import Backoff
 from tests import factories
 from tests.audit.running import (
     CuttingSink,
@@ -27,21 +27,15 @@ from tests.audit.running import (
     eventually,
     messages,
     parked,
+    rename,
 )
 from tests.servers import Mosquitto, require
 
 
-def rename(app: Flask, user: User, times: int = 1) -> None:
-    """Change an account, once for each time: sequences 2, 3, 4 ..."""
-
-    @transactional
-    def change(number: int) -> None:
-        found = db.session.get_one(User, user.id)
-        found.name = f"{chr(ord('B') + number)}nna"
-
-    for number in range(times):
-        with app.app_context():
-            change(number)
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long before he tries again."""
+    monkeypatch.setattr(drain, "Backoff", lambda **_: Backoff(first=0.02, most=0.1))
 
 
 def is_event_at(*positions: int) -> Callable[[Outgoing], str | None]:
@@ -232,11 +226,6 @@ def test_what_cannot_be_encoded_is_parked(app: Flask, engine: Engine, mosquitto:
     """It never gets as far as the broker."""
     for _ in range(3):
         factories.create_user(app)
-    with writing(engine) as connection:
-        spoilt = update(AuditEntry).where(AuditEntry.id == select(AuditEntry.id).order_by(
-            AuditEntry.id).offset(1).limit(1).scalar_subquery())  # fmt: skip
-        if engine.dialect.name == "sqlite":
-            connection.execute(spoilt.values(row_id=2**63 - 1, table_name="users"))
     sink = MqttSink(lambda: mosquitto.url, "shop")
     encode = Event.message
 
@@ -301,8 +290,3 @@ def test_a_broker_that_forbids_everything_parks_nothing(
             eventually(lambda: cursor(engine) == delivery.DIFFERENT + 2)
 
     assert parked(engine) == []
-
-
-def states(engine: Engine) -> list[str]:
-    with Session(engine) as session:
-        return list(session.scalars(select(ParkedEvent.state).order_by(ParkedEvent.position)))
