@@ -81,11 +81,11 @@ def _pruned(session: Session) -> int:
     return session.execute(PRUNED).scalar_one()
 
 
-def _is_kept(pruned: int) -> ColumnElement[bool]:
+def _is_kept(pruned: int, entry: Any = AuditEntry) -> ColumnElement[bool]:
     """Not among those removed for their age: of these single ones may be left."""
     if not pruned:
         return true()
-    return or_(AuditEntry.position.is_(None), AuditEntry.position > pruned)
+    return or_(entry.position.is_(None), entry.position > pruned)
 
 
 def _about(model: type[Audited], pruned: int) -> tuple[Question, Question]:
@@ -119,7 +119,7 @@ def _unlike_its_entry(model: type[Audited], pruned: int) -> Question:
     if pruned:
         # It may have been removed for its age, and then so was the one before it.
         entry = aliased(AuditEntry)
-        before = exists().where(_entry_at(model, entry, model.version - 1))
+        before = exists().where(_entry_at(model, entry, model.version - 1), _is_kept(pruned, entry))
         missing = and_(missing, or_(before, _NEXT.id.is_not(None)))
     return (
         select(

@@ -12,8 +12,6 @@ import click
 import orjson
 from flask import current_app
 from flask.cli import with_appcontext
-from rich.console import Console
-from rich.table import Table
 
 from shop.audit import parking, queries, redelivery
 from shop.audit.models import ParkedEvent
@@ -76,13 +74,13 @@ def parked(sink: str | None, as_json: bool) -> None:
     if as_json:
         _print_json([_shown(row) for row in rows])
         return
-    table = Table("sink", "position", "event", "row", "sequence", "state", "attempts", "reason")
     for row in rows:
-        table.add_row(
-            row.sink, str(row.position), row.event_id, f"{row.table_name}/{row.row_id}",
-            str(row.sequence), row.state, str(row.attempts), row.reason,
-        )  # fmt: skip
-    Console().print(table if rows else "Nothing is parked.")
+        click.echo(
+            f"{row.sink} {row.position} {row.event_id} {row.table_name}/{row.row_id}"
+            f" sequence {row.sequence}, {row.state} after {row.attempts}: {row.reason}"
+        )
+    if not rows:
+        click.echo("Nothing is parked.")
 
 
 def _shown(row: ParkedEvent) -> dict[str, Any]:

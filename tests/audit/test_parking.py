@@ -283,7 +283,7 @@ def test_a_broker_that_forbids_everything_parks_nothing(
     with Mosquitto(tmp_path / "broker", acl_file=str(rules)) as broker:
         sink = MqttSink(lambda: broker.url, "shop")
         with RunningDrain(engine, sink):
-            time.sleep(3)
+            time.sleep(1.5)
             assert (cursor(engine), parked(engine)) == (0, [])
             rules.write_text("topic readwrite shop/#\n")
             broker.restart()
