@@ -75,8 +75,8 @@ class Delivery:
             return False
         return len(self._window) - len(self._suspects) < (1 if self.is_careful else window)
 
-    def hand_over(self, event: Event) -> None:
-        """Publish an event, or say that it is missing. Raises SinkDown."""
+    def hand_over(self, event: Event) -> bool:
+        """Publish an event, or say that it is missing; whether it was. Raises SinkDown."""
         self._window.sent(event.position)
         self._ahead[event.position] = event
         self._last = event.position
@@ -84,6 +84,8 @@ class Delivery:
             self._sink.publish(event)
         except SinkRefused as refusal:
             self._refused(event, refusal)
+            return False
+        return True
 
     @property
     def bite_size(self) -> int:

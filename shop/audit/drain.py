@@ -131,9 +131,9 @@ class Publisher(threading.Thread):
 
     def _fill(self, delivery: Delivery, unsent: EventReader) -> None:
         while delivery.has_room(self._window) and (event := next(unsent, None)) is not None:
-            delivery.hand_over(event)
-            crash_point("after-publish")
-            self.on_published(event)
+            if delivery.hand_over(event):
+                crash_point("after-publish")
+                self.on_published(event)
 
     def _listen(self, delivery: Delivery) -> bool:
         """Whether the sink said something, or had nothing to say."""
@@ -282,11 +282,14 @@ class Drain:
             self._leader.join(timeout)
 
     def backlog(self) -> int:
-        """Entries that some sink of this drain has not acknowledged, pending ones included."""
+        """Entries that some sink of this drain has not acknowledged, pending ones included.
+
+        What is to be sent again counts as well.
+        """
+        names = [sink.name for sink in self._sinks()]
         with self._engine.connect() as connection:
-            return connection.execute(
-                queries.backlog([sink.name for sink in self._sinks()])
-            ).scalar_one()
+            behind = connection.execute(queries.backlog(names)).scalar_one()
+            return behind + connection.execute(queries.owed_again(names)).scalar_one()
 
     def _lead(self) -> None:
         publishers: list[Publisher] = []

@@ -49,6 +49,15 @@ def backlog(sinks: Sequence[str]) -> Select[int]:
     return select(pending + (head - slowest if sinks else 0))
 
 
+def owed_again(sinks: Sequence[str]) -> Select[int]:
+    """How many parked events were put back for these sinks, and replays are not finished."""
+    put_back = select(func.count()).where(
+        ParkedEvent.sink.in_(sinks), ParkedEvent.state == "requeued"
+    )
+    replays = select(func.count()).where(Replay.sink.in_(sinks), Replay.finished_at.is_(None))
+    return select(put_back.scalar_subquery() + replays.scalar_subquery())
+
+
 def changes_between(start: datetime, end: datetime) -> Select[str, str, int]:
     """How many changes each table had in [start, end), by action."""
     return (

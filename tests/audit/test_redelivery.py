@@ -11,6 +11,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from shop.audit import drain
+from shop.audit.drain import Drain
 from shop.audit.events import Event, Outgoing
 from shop.audit.models import Replay
 from shop.audit.sinks.memory import MemorySink
@@ -103,8 +104,13 @@ def test_what_was_put_back_is_sent_by_the_next_leader(app: Flask, engine: Engine
     flask(app, "requeue")
 
     sink = MemorySink()
-    with RunningDrain(engine, sink):
+    assert (
+        Drain(engine, lambda: [sink], lease_seconds=5, window=5, batch=5, poll_seconds=1).backlog()
+        == 1
+    ), "a drain that runs once waits for it"
+    with RunningDrain(engine, sink) as running:
         eventually(lambda: states(engine) == [(1, "sent", 2)])
+        assert running.drain.backlog() == 0
 
     assert [message["position"] for message in messages(sink)] == ["1"]
 
