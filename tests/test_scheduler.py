@@ -19,7 +19,7 @@ from shop.jobs.models import JobRun
 from shop.jobs.slots import Every, slot_name
 from shop.scheduler import Job, Scheduler, jobs_of
 from shop.users.models import User
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 
 
 def scheduler(app: Flask, *jobs: Job, silence_seconds: float = 10.0) -> Scheduler:

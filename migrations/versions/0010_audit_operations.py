@@ -71,9 +71,7 @@ def _create_parked() -> None:
         _text("state", 10),
         _time("parked_at"),
         _time("changed_at"),
-        sa.CheckConstraint(
-            "state IN ('parked', 'requeued', 'sent')", name="ck_audit_parked_state"
-        ),
+        sa.CheckConstraint("state IN ('parked', 'requeued', 'sent')", name="ck_audit_parked_state"),
         sa.PrimaryKeyConstraint("id", name="pk_audit_parked"),
         sa.UniqueConstraint("sink", "position", name="uq_audit_parked_sink_position"),
     )

@@ -68,6 +68,7 @@ class PickySink(MemorySink):
         self.at_once = False
         self.opened = 0
         self.taken: list[Outgoing] = []
+        self.again: list[int] = []
         self._refusals: list[SinkRefused] = []
 
     def open(self) -> None:
@@ -78,6 +79,7 @@ class PickySink(MemorySink):
     def publish(self, event: Outgoing, *, again: bool = False) -> None:
         if (why := self.refuses(event)) is None:
             self.taken.append(event)
+            self.again += [event.position] if again else []
             super().publish(event, again=again)
             return
         refusal = SinkRefused(why, event.position, lasting=self.lasting)

@@ -115,6 +115,28 @@ def test_a_refusal_that_passes_parks_nothing(app: Flask, engine: Engine) -> None
     assert sink.opened == 3
 
 
+def test_what_was_overtaken_by_a_later_event_of_its_row_is_not_sent_behind_it(
+    app: Flask, engine: Engine
+) -> None:
+    """The broker refused one, and took the next that was in flight already."""
+    rename(app, factories.create_user(app), times=5)
+    left = [1]
+
+    def once(event: Outgoing) -> str | None:
+        if event.position != 2 or not left[0]:
+            return None
+        left[0] -= 1
+        return "not just now"
+
+    sink = PickySink(once, lasting=False)
+    with RunningDrain(engine, sink):
+        eventually(lambda: cursor(engine) == 6)
+
+    assert [row.position for row in parked(engine)] == [2]
+    changes = [message for message in messages(sink) if message["type"] != "shop.audit.gap"]
+    assert [int(message["sequence"]) for message in changes] == [1, 3, 4, 5, 6]
+
+
 def test_what_is_refused_again_and_again_is_parked_although_it_might_pass(
     app: Flask, engine: Engine
 ) -> None:
@@ -161,17 +183,26 @@ def test_a_sink_that_refuses_everything_is_out_of_order_and_nothing_is_parked(
     app: Flask, engine: Engine, monkeypatch: pytest.MonkeyPatch, lasting: bool
 ) -> None:
     monkeypatch.setattr(delivery, "TRIES", 2)
-    for _ in range(delivery.DIFFERENT + 5):
+    events = delivery.DIFFERENT + 20
+    for _ in range(events):
         factories.create_user(app)
-    sink = PickySink(lambda _event: "no" if sink.opened < 5 else None, lasting=lasting)
+    asked: set[int] = set()
 
-    with RunningDrain(engine, sink):
+    def refuse(event: Outgoing) -> str | None:
+        if sink.opened == 5:
+            return None
+        asked.add(event.position)
+        return "no"
+
+    sink = PickySink(refuse, lasting=lasting)
+    with RunningDrain(engine, sink, window=5):
         eventually(lambda: sink.opened == 4)
         assert cursor(engine) == 0
-        eventually(lambda: cursor(engine) == delivery.DIFFERENT + 5)
+        eventually(lambda: cursor(engine) == events)
 
     assert parked(engine) == []
-    assert len(sink.messages) == delivery.DIFFERENT + 5
+    assert len(sink.messages) == events
+    assert max(asked) <= delivery.DIFFERENT + 5, "it is seen long before everything was tried"
 
 
 def test_a_single_event_that_is_refused_waits_for_another_to_compare_with(

@@ -76,6 +76,7 @@ def test_what_is_put_back_arrives_with_the_same_id_and_bytes(app: Flask, engine:
         eventually(lambda: cursor(engine) == 6)
 
     again = next(event for event in sink.taken if is_event(event) and event.position == 2)
+    assert sink.again == [2]
     (row, _) = parked(engine)
     assert json.loads(again.message())["id"] == row.event_id
     assert "too large" in flask(app, "parked")
