@@ -67,6 +67,11 @@ class Config:
         1883, "Port of the embedded broker; the next free one if it is taken.", low=1, high=65535
     )
     mqtt_topic: str = setting("shop", "Prefix of MQTT topics.")
+    mqtt_retain: str = setting(
+        "off", "Whether the broker keeps the last state of products, variants, stock levels and "
+        "categories.",
+        words=("on", "off"),
+    )  # fmt: skip
     sinks: tuple[str, ...] = setting(
         ("mqtt",), "Where events go, by commas; `none` is a shop without a broker.",
         words=("mqtt", "none"),
@@ -84,6 +89,10 @@ class Config:
     drain_poll_milliseconds: int = setting(
         500, "How often the drain looks by itself, besides being woken.", low=5, high=60_000
     )
+    audit_retention_days: int = setting(
+        0, "Days after which audit entries that every sink has are removed; 0: never.",
+        low=0, high=36_500,
+    )  # fmt: skip
     access_token_seconds: int = setting(900, "Life of an access token.", low=30, high=86_400)
     refresh_token_seconds: int = setting(
         2_592_000, "Life of a refresh token; each refresh begins it anew.", low=60, high=31_536_000

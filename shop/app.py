@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config, ConfigError
 from shop import broker, crashes, logs
+from shop.admin.views.audit import audit
 from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
@@ -71,7 +72,7 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    orders, payments, reviews,
+    orders, payments, reviews, audit,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
@@ -186,7 +187,10 @@ def _mqtt(config: Config) -> Sink:
     # paho is imported only where it is used.
     from shop.audit.sinks.mqtt import MqttSink
 
-    return MqttSink(lambda: config.mqtt_url or broker.embedded_url(config.var), config.mqtt_topic)
+    return MqttSink(
+        lambda: config.mqtt_url or broker.embedded_url(config.var), config.mqtt_topic,
+        retain=config.mqtt_retain == "on",
+    )  # fmt: skip
 
 
 SINKS: dict[str, Callable[[Config], Sink]] = {"mqtt": _mqtt}
@@ -232,8 +236,8 @@ def _connect_database(app: Flask, config: Config) -> tuple[Engine, Engine]:
     url = database_url(config.database)
     if url.get_backend_name() == "sqlite" and url.database:
         config.var.mkdir(parents=True, exist_ok=True)
-    # Request threads, and as many more for the scheduler, the drain and its publishers.
-    threads = config.threads + 4
+    # Request threads, and as many more for the scheduler, the drain, its sealer and publishers.
+    threads = config.threads + 5
     options = engine_options(url, threads=threads, answer_seconds=config.database_seconds)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options

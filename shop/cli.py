@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 import config as settings_module
 from shop import crashes, logs
+from shop.audit.cli import parked, replay, requeue, status
 from shop.audit.events import Event
 from shop.checks import verify
 from shop.db import db, reason
@@ -38,6 +39,8 @@ audit_commands = AppGroup("audit", help="The audit log and what leaves by it.")
 jobs_commands = AppGroup("jobs", help="The scheduler's jobs.")
 shop_commands.add_command(create_admin)
 shop_commands.add_command(demo)
+for command in (status, parked, requeue, replay):
+    audit_commands.add_command(command)
 
 
 def _shop() -> Shop:

@@ -73,6 +73,12 @@ class NotFound(Refusal):
     slug = "not-found"
 
 
+class Gone(Refusal):
+    """It was there, and was removed for good."""
+
+    slug = "gone"
+
+
 class Conflict(Refusal):
     """The request is fine and the present state of the shop is against it."""
 

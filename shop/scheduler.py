@@ -78,6 +78,7 @@ def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
         Job("forget", Every(20 * 60), partial(_forget, config)),
         Job("orders", Every(20 * 60), partial(_see_to_orders, providers), in_pieces=True),
+        Job("prune", Every(20 * 60), partial(_prune, config), in_pieces=True),
         Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
     )
@@ -90,8 +91,14 @@ def _forget(config: Config, session: Session, slot: datetime) -> None:
     forget_counters(session, slot)
     forget_keys(session, slot)
     forget_runs(session, slot)
+    audit_jobs.forget_sent(config.audit_retention_days, session, slot)
     folder = Folder(config.var, config.max_import_bytes)
     forget_transfers(session, slot, folder, config.keep_transfers_days)
+
+
+def _prune(config: Config, session: Session, slot: datetime) -> None:
+    """Remove old entries of the audit log that every sink has."""
+    audit_jobs.prune(config.audit_retention_days, config.active_sinks, session, slot)
 
 
 def _see_to_orders(providers: Providers, _session: Session, _slot: datetime) -> None:

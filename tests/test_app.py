@@ -11,7 +11,7 @@ from flask import Flask
 from config import Config
 from shop import create_app
 from shop.app import start, stop
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 from tests.conftest import create_shop
 
 

@@ -19,7 +19,7 @@ from shop.jobs.models import JobRun
 from shop.jobs.slots import Every, slot_name
 from shop.scheduler import Job, Scheduler, jobs_of
 from shop.users.models import User
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 
 
 def scheduler(app: Flask, *jobs: Job, silence_seconds: float = 10.0) -> Scheduler:
@@ -43,7 +43,7 @@ def test_the_shop_has_its_jobs() -> None:
 
     assert jobs == {"digest": "daily at 14:00 Europe/Berlin", "reconcile": "every 20 min",
                     "forget": "every 20 min", "orders": "every 20 min", "publish": "every 1 min",
-                    "refresh-listings": "every 1 min"}  # fmt: skip
+                    "refresh-listings": "every 1 min", "prune": "every 20 min"}  # fmt: skip
 
 
 def test_two_schedulers_run_each_second_once(app: Flask, session: Session) -> None:

@@ -8,7 +8,7 @@ from alembic import op
 from migrations.steps import create_table, drop_table, instant, step
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 
 def upgrade() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, exists, false, func, literal, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from shop.audit.capture import Audited
 from shop.audit.models import AuditEntry, AuditHead
+from shop.audit.queries import PRUNED
+from shop.audit.seal_checks import seals
 from shop.checks import MOST_FINDINGS, Check, Question, Result, found, how_many
 from shop.db import Base
 
@@ -17,18 +19,25 @@ _ROW = (AuditEntry.table_name, AuditEntry.row_id)
 
 
 def positions(session: Session) -> Result:
-    """Positions are 1, 2, 3 ... up to the head; what is not stamped yet has none."""
+    """Positions are 1, 2, 3 ... up to the head; what is not stamped yet has none.
+
+    They begin behind what was removed for its age.
+    """
+    pruned = _pruned(session)
+    kept = AuditEntry.position > pruned
     head = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
-    lowest = select(func.min(AuditEntry.position)).scalar_subquery()
-    highest = select(func.coalesce(func.max(AuditEntry.position), 0)).scalar_subquery()
+    lowest = select(func.min(AuditEntry.position)).where(kept).scalar_subquery()
+    highest = (
+        select(func.coalesce(func.max(AuditEntry.position), pruned)).where(kept).scalar_subquery()
+    )
     hole = (
         select(literal("a hole").label("what"), (AuditEntry.position + 1).label("position"))
-        .where(AuditEntry.position < head)
+        .where(AuditEntry.position < head, kept)
         .where(~exists().where(_NEXT.position == AuditEntry.position + 1))
         .order_by(AuditEntry.position)
     )
     first = select(literal("not the first").label("what"), lowest.label("position")).where(
-        lowest != 1
+        lowest != pruned + 1
     )
     last = select(
         literal("not the head").label("what"), highest.label("position"), head.label("head")
@@ -37,7 +46,8 @@ def positions(session: Session) -> Result:
 
 
 def sequences(session: Session) -> Result:
-    """The sequences of each row are 1, 2, 3 ..."""
+    """The sequences of each row are 1, 2, 3 ..., or go on behind what was removed for its age."""
+    pruned = _pruned(session)
     count, lowest, highest = (
         func.count(),
         func.min(AuditEntry.sequence),
@@ -46,23 +56,40 @@ def sequences(session: Session) -> Result:
     # No two entries of a row have the same sequence: a rule of the table.
     wrong = (
         select(*_ROW, count.label("entries"), lowest.label("first"), highest.label("last"))
+        .where(_is_kept(pruned))
         .group_by(*_ROW)
-        .having(or_(lowest != 1, highest != count))
+        .having(or_(lowest != 1 if not pruned else false(), highest - lowest + 1 != count))
     )
     return found(session, how_many(AuditEntry), wrong)
 
 
 def rows(session: Session) -> Result:
     """The last entry of each audited row shows it as it is, or that it was deleted."""
+    pruned = _pruned(session)
     looked_at, more = 0, False
     findings: list[dict[str, Any]] = []
     for model in _audited():
-        result = found(session, how_many(model), _unlike_its_entry(model), _gone_unsaid(model))
+        result = found(session, how_many(model), *_about(model, pruned))
         looked_at += result.looked_at
         findings += result.findings
         more = more or result.more
     more = more or len(findings) > MOST_FINDINGS
     return Result(looked_at, findings[:MOST_FINDINGS], more)
+
+
+def _pruned(session: Session) -> int:
+    return session.execute(PRUNED).scalar_one()
+
+
+def _is_kept(pruned: int, entry: Any = AuditEntry) -> ColumnElement[bool]:
+    """Not among those removed for their age: of these single ones may be left."""
+    if not pruned:
+        return true()
+    return or_(entry.position.is_(None), entry.position > pruned)
+
+
+def _about(model: type[Audited], pruned: int) -> tuple[Question, Question]:
+    return _unlike_its_entry(model, pruned), _gone_unsaid(model, pruned)
 
 
 def _audited() -> list[type[Audited]]:
@@ -85,9 +112,15 @@ def _entry_at(model: type[Audited], entry: Any, sequence: Any) -> ColumnElement[
     )
 
 
-def _unlike_its_entry(model: type[Audited]) -> Question:
+def _unlike_its_entry(model: type[Audited], pruned: int) -> Question:
     """Rows whose last entry is missing, is a deletion, or shows another version."""
     told = func.json_extract(AuditEntry.data, "$.after.version")
+    missing: ColumnElement[bool] = AuditEntry.id.is_(None)
+    if pruned:
+        # It may have been removed for its age, and then so was the one before it.
+        entry = aliased(AuditEntry)
+        before = exists().where(_entry_at(model, entry, model.version - 1), _is_kept(pruned, entry))
+        missing = and_(missing, or_(before, _NEXT.id.is_not(None)))
     return (
         select(
             literal(model.__tablename__).label("table"),
@@ -101,9 +134,9 @@ def _unlike_its_entry(model: type[Audited]) -> Question:
         .outerjoin(_NEXT, _entry_at(model, _NEXT, model.version + 1))
         .where(
             or_(
-                AuditEntry.id.is_(None),
+                missing,
                 AuditEntry.action == "delete",
-                told.is_(None),
+                and_(AuditEntry.id.is_not(None), told.is_(None)),
                 told != model.version,
                 _NEXT.id.is_not(None),
             )
@@ -111,7 +144,7 @@ def _unlike_its_entry(model: type[Audited]) -> Question:
     )
 
 
-def _gone_unsaid(model: type[Audited]) -> Question:
+def _gone_unsaid(model: type[Audited], pruned: int) -> Question:
     """Rows that are not there although their last entry is no deletion."""
     following = and_(
         _NEXT.table_name == AuditEntry.table_name,
@@ -126,6 +159,7 @@ def _gone_unsaid(model: type[Audited]) -> Question:
     ).where(
         AuditEntry.table_name == model.__tablename__,
         AuditEntry.action != "delete",
+        _is_kept(pruned),
         ~exists().where(following),
         ~exists().where(_key(model) == AuditEntry.row_id),
     )
@@ -135,4 +169,5 @@ CHECKS = (
     Check("audit-positions", positions),
     Check("audit-sequences", sequences),
     Check("audit-rows", rows),
+    Check("audit-seals", seals),
 )

@@ -1,8 +1,8 @@
 """The drain: one leader stamps committed entries and publishes them to every sink.
 
-Leadership is a lease. The leader runs one thread that stamps and renews, and one publisher a
-sink. When it doubts its lease everything stops; `keep_alive`, called again and again in every
-process that may lead, starts it anew here or elsewhere.
+Leadership is a lease. The leader runs one thread that stamps and renews, one that seals, and one
+publisher a sink. When it doubts its lease everything stops; `keep_alive`, called again and again
+in every process that may lead, starts it anew here or elsewhere.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sqlalchemy import Engine, bindparam, exc, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, exc, insert, select, update
 
 from shop import clock, logs
-from shop.audit import queries
+from shop.audit import parking, queries, redelivery
+from shop.audit.delivery import Delivery, Memory
 from shop.audit.events import Event, events_after
 from shop.audit.models import AuditSink
+from shop.audit.sealing import Sealer
 from shop.audit.sequencer import BATCH, is_pending, stamp
-from shop.audit.sinks.base import Sink, SinkDown, SinkRefused, Window
+from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
 from shop.audit.troubles import Troubles
 from shop.audit.wake import bell, wait_for_ring
 from shop.crashes import crash_point
@@ -35,6 +37,9 @@ _READ_AHEAD = 500
 _LATELY = 8
 _SAVE_SECONDS = 0.2
 _SILENCE_SECONDS = 10.0
+#: How often a publisher looks whether something is to be sent again; after a vain attempt.
+_LOOK_SECONDS = 1.0
+_VAIN_SECONDS = 10.0
 #: After stamping the sequencer rests: at most this many times as long as stamping took, and at
 #: most so long, since an event waits half of it.
 _REST = 4.0
@@ -70,6 +75,9 @@ class Publisher(threading.Thread):
         self._stamped: deque[Sequence[Event]] = deque(maxlen=_LATELY)
         self._news = threading.Event()
         self._troubles = Troubles(engine, sink.name)
+        self._memory = Memory()
+        self._look_at = 0.0
+        self._saved, self._saved_at = 0, 0.0
         self.on_published: Callable[[Event], None] = lambda _event: None
 
     def offer(self, events: Sequence[Event]) -> None:
@@ -87,8 +95,7 @@ class Publisher(threading.Thread):
         while self._leading:
             try:
                 self._sink.open()
-                backoff.reset()
-                self._stream()
+                self._stream(backoff)
             except Deposed:
                 return
             except (SinkDown, SinkRefused, exc.SQLAlchemyError) as error:
@@ -107,58 +114,107 @@ class Publisher(threading.Thread):
     def _leading(self) -> bool:
         return self._lease.held and not self._stopping.is_set()
 
-    def _stream(self) -> None:
-        window = Window(self._cursor())
-        unsent = EventReader(self._engine, window.position, self._stamped, self._news)
-        saved, saved_at = window.position, time.monotonic()
+    def _stream(self, backoff: Backoff) -> None:
+        delivery = Delivery(self._sink, self._cursor(), self._memory)
+        unsent = EventReader(self._engine, delivery.position, self._stamped, self._news)
+        self._saved, self._saved_at = delivery.position, time.monotonic()
+        try:
+            self._pump(delivery, unsent, backoff)
+        except SinkDown:
+            delivery.break_off()
+            if delivery.position > self._saved and self._lease.held:
+                self._save(delivery)
+            raise
+        if delivery.position > self._saved and self._lease.held:
+            self._save(delivery)
+
+    def _pump(self, delivery: Delivery, unsent: EventReader, backoff: Backoff) -> None:
         heard_at = time.monotonic()
         while self._leading:
-            while len(window) < self._window and (event := next(unsent, None)) is not None:
-                self._sink.publish(event)
-                crash_point("after-publish")
-                window.sent(event.position)
-                self.on_published(event)
-            if not len(window):
-                self._news.wait(1.0 if window.position == saved else _SAVE_SECONDS)
-                # Nothing can come, but an idle connection wants to be kept, or found dead.
-                self._sink.acknowledged(0.0)
-                self._troubles.over()
-                heard_at = time.monotonic()
-            elif done := self._sink.acknowledged(self._patience(window)):
-                crash_point("after-acknowledgement")
-                window.acknowledge(done)
+            self._fill(delivery, unsent)
+            self._send_again(delivery)
+            if self._listen(delivery):
                 heard_at = time.monotonic()
             now = time.monotonic()
             if now - heard_at > _SILENCE_SECONDS:
                 raise SinkDown(f"{self._sink.name} acknowledged nothing for {_SILENCE_SECONDS} s")
-            behind = window.position - saved
-            if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
-                self._save(window.position)
-                saved, saved_at = window.position, now
-        if window.position > saved and self._lease.held:
-            self._save(window.position)
+            behind = delivery.position - self._saved
+            if behind >= self._batch or (behind and now - self._saved_at > _SAVE_SECONDS):
+                self._save(delivery)
+                backoff.reset()
 
-    def _patience(self, window: Window) -> float:
+    def _fill(self, delivery: Delivery, unsent: EventReader) -> None:
+        while delivery.has_room(self._window) and (event := next(unsent, None)) is not None:
+            if delivery.hand_over(event):
+                crash_point("after-publish")
+                self.on_published(event)
+
+    def _listen(self, delivery: Delivery) -> bool:
+        """Whether the sink said something, or had nothing to say."""
+        if delivery.in_flight:
+            heard = delivery.listen(self._patience(delivery))
+            if heard:
+                crash_point("after-acknowledgement")
+            return heard
+        fresh = self._news.wait(1.0 if delivery.position == self._saved else _SAVE_SECONDS)
+        # Nothing can come, but an idle connection wants to be kept, or found dead.
+        delivery.listen(0.0)
+        self._troubles.over()
+        if delivery.doubts is not None and not fresh:
+            raise SinkDown(f"refused, with nothing else to compare with: {delivery.doubts}")
+        return True
+
+    def _patience(self, delivery: Delivery) -> float:
         # A full window can only wait for an acknowledgement; otherwise new events may come.
-        return 0.05 if len(window) >= self._window else 0.004
+        return 0.004 if delivery.has_room(self._window) else 0.05
+
+    def _send_again(self, delivery: Delivery) -> None:
+        """Begin with what is to be sent again, or record that it was."""
+        bite = delivery.bite
+        if bite is None:
+            most = delivery.bite_size
+            if not most or time.monotonic() < self._look_at:
+                return
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            with self._engine.connect() as connection:
+                bite = redelivery.next_bite(connection, self._sink.name, most)
+            if bite is not None:
+                delivery.begin(bite)
+        elif not bite.left:
+            with self._fenced() as connection:
+                redelivery.record(connection, self._sink.name, bite)
+            delivery.bite = None
+            self._look_at = time.monotonic() + (_VAIN_SECONDS if bite.is_in_vain else 0.0)
+
+    @contextlib.contextmanager
+    def _fenced(self) -> Iterator[Connection]:
+        """A transaction in the name of the lease. Raises Deposed."""
+        with writing(self._engine) as connection:
+            if not self._lease.still_mine(connection):
+                raise Deposed
+            yield connection
 
     def _cursor(self) -> int:
         where = select(AuditSink.position).where(AuditSink.name == self._sink.name)
         with self._engine.connect() as connection:
             position = connection.execute(where).scalar_one_or_none()
         if position is None:
-            # A new sink gets the whole log.
+            # A new sink gets the whole log, as far as there is one.
             with writing(self._engine) as connection:
-                first = {"name": self._sink.name, "position": 0, "updated_at": clock.now()}
+                position = connection.execute(queries.PRUNED).scalar_one()
+                first = {"name": self._sink.name, "position": position, "updated_at": clock.now()}
                 connection.execute(insert(AuditSink).values(first))
-        return position or 0
+        return position
 
-    def _save(self, position: int) -> None:
-        with writing(self._engine) as connection:
-            if not self._lease.still_mine(connection):
-                raise Deposed
+    def _save(self, delivery: Delivery) -> None:
+        """Move the cursor, and park what it passes over, in one transaction."""
+        position = delivery.position
+        missing = delivery.settled()
+        with self._fenced() as connection:
+            parking.park(connection, self._sink.name, missing)
             values = {"sink": self._sink.name, "reached": position, "moment": clock.now()}
             connection.execute(_MOVE_CURSOR, values)
+        self._saved, self._saved_at = position, time.monotonic()
         self._troubles.over()
         crash_point("after-cursor")
 
@@ -266,15 +322,20 @@ class Drain:
             self._leader.join(timeout)
 
     def backlog(self) -> int:
-        """Entries that some sink of this drain has not acknowledged, pending ones included."""
+        """Entries that some sink of this drain has not acknowledged, pending ones included.
+
+        What is to be sent again counts as well.
+        """
+        names = [sink.name for sink in self._sinks()]
         with self._engine.connect() as connection:
-            return connection.execute(
-                queries.backlog([sink.name for sink in self._sinks()])
-            ).scalar_one()
+            behind = connection.execute(queries.backlog(names)).scalar_one()
+            return behind + connection.execute(queries.owed_again(names)).scalar_one()
 
     def _lead(self) -> None:
         publishers: list[Publisher] = []
+        sealer = Sealer(self._engine, self._lease)
         try:
+            sealer.start()
             for sink in self._sinks():
                 publisher = Publisher(self._engine, sink, self._lease, self._window, self._batch)
                 publisher.on_published = self._on_published
@@ -286,7 +347,7 @@ class Drain:
         except Exception:
             log.exception("drain.failed")
         finally:
-            self._step_down(publishers)
+            self._step_down([*publishers, sealer])
 
     def _stamp_while_leading(self, publishers: Sequence[Publisher]) -> None:
         with bell.listen() as ears:
@@ -308,11 +369,11 @@ class Drain:
                     self._stopping.wait(rest if len(events) < BATCH else 0)
                 rung = len(events) == BATCH or wait_for_ring(ears)
 
-    def _step_down(self, publishers: Sequence[Publisher]) -> None:
-        for publisher in publishers:
-            publisher.stop()
-        for publisher in publishers:
-            publisher.join()
+    def _step_down(self, threads: Sequence[Publisher | Sealer]) -> None:
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join()
         with contextlib.suppress(exc.SQLAlchemyError):
             self._lease.release()
         log.info("drain.stepped-down")

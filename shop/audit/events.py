@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Connection, Integer, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, select
 
 from shop.audit.models import AuditEntry
 
+#: The type of a gap event.
+GAP = "shop.audit.gap"
 #: What an event is made of, in the order of its fields.
 COLUMNS = (
     AuditEntry.position,
@@ -52,7 +54,11 @@ class Event:
     data: str
 
     def message(self) -> bytes:
-        """CloudEvents 1.0, JSON, structured mode; the same bytes each time it is asked for."""
+        """CloudEvents 1.0, JSON, structured mode; the same bytes each time it is asked for.
+
+        Raises:
+            TypeError: something in it cannot be JSON.
+        """
         envelope: dict[str, object] = {
             "specversion": "1.0",
             "id": self.event_id,
@@ -72,7 +78,77 @@ class Event:
         return orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a sink gets in place of an event that it refused: which one is missing, and why.
+
+    Its id is made of the event's, so that it is the same each time.
+    """
+
+    event: Event
+    reason: str
+
+    @property
+    def position(self) -> int:
+        """That of the missing event."""
+        return self.event.position
+
+    @property
+    def table(self) -> str:
+        """That of the missing event."""
+        return self.event.table
+
+    @property
+    def row_id(self) -> int:
+        """That of the missing event."""
+        return self.event.row_id
+
+    @property
+    def action(self) -> str:
+        """Nothing was done to a row by it."""
+        return "gap"
+
+    def message(self) -> bytes:
+        """CloudEvents 1.0, JSON, structured mode."""
+        missing = self.event
+        envelope = {
+            "specversion": "1.0",
+            "id": f"{missing.event_id}-gap",
+            "source": "/shop",
+            "type": GAP,
+            "subject": f"{missing.table}/{missing.row_id}",
+            "time": missing.time,
+            "datacontenttype": "application/json",
+            "sequence": str(missing.sequence),
+            "position": str(missing.position),
+            "data": {
+                "event_id": missing.event_id,
+                "type": missing.type,
+                "table": missing.table,
+                "id": missing.row_id,
+                "action": missing.action,
+                "sequence": missing.sequence,
+                "position": missing.position,
+                "reason": self.reason,
+            },
+        }
+        return orjson.dumps(envelope, option=orjson.OPT_UTC_Z)
+
+
+#: What sinks take.
+Outgoing = Event | Gap
+
+
 def events_after(connection: Connection, position: int, limit: int) -> Sequence[Event]:
     """The next events by position. Positions are dense, so nothing can appear behind a cursor."""
-    rows = connection.execute(_AFTER, {"position": position, "most": limit}).all()
+    return events_of(connection.execute(_AFTER, {"position": position, "most": limit}).all())
+
+
+def stamped(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """What events are made of, by position; for `events_of`."""
+    return select(*COLUMNS).where(*conditions).order_by(AuditEntry.position)
+
+
+def events_of(rows: Iterable[Any]) -> list[Event]:
+    """The events of rows that `stamped` found."""
     return [Event(*cast(tuple[Any, ...], row)) for row in rows]

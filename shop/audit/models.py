@@ -1,11 +1,24 @@
-"""The audit log, the head of its positions, and the cursor of each sink."""
+"""The audit log, the head of its positions, its seals, and what each sink has of it."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, String, UniqueConstraint
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shop.db import TABLE_OPTIONS, Base, Id, Instant, LongText
+from shop.db import TABLE_OPTIONS, Base, Id, Instant, LongText, UTCDateTime
+
+#: Lengths of a reason why something is parked.
+LONGEST_REASON = 300
 
 
 class AuditEntry(Base):
@@ -22,6 +35,9 @@ class AuditEntry(Base):
         # InnoDB appends the primary key to each index, so this one also serves
         # "position IS NULL ORDER BY id" without sorting.
         Index("uq_audit_log_position", "position", unique=True),
+        Index(None, "table_name", "id"),
+        Index(None, "actor", "id"),
+        Index(None, "created_at"),
         TABLE_OPTIONS,
     )
 
@@ -58,3 +74,81 @@ class AuditSink(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[Instant]
+
+
+class ParkedEvent(Base):
+    """An event that a sink refused for good, or took only after it was put back.
+
+    `state` is `parked`; `requeued` when it waits to be sent again; `sent` when the sink took it.
+    `announced` says whether the sink took a gap event in its place. The event itself is in the
+    log, at `position`.
+    """
+
+    __tablename__ = "audit_parked"
+    __table_args__ = (
+        UniqueConstraint("sink", "position"),
+        CheckConstraint("state IN ('parked', 'requeued', 'sent')", name="state"),
+        Index(None, "sink", "state", "position"),
+        Index(None, "position"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[Id]
+    sink: Mapped[str] = mapped_column(String(32))
+    position: Mapped[int] = mapped_column(BigInteger)
+    event_id: Mapped[str] = mapped_column(String(26))
+    table_name: Mapped[str] = mapped_column(String(64))
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(LONGEST_REASON))
+    attempts: Mapped[int] = mapped_column(Integer)
+    announced: Mapped[bool] = mapped_column(Boolean)
+    state: Mapped[str] = mapped_column(String(10))
+    parked_at: Mapped[Instant]
+    changed_at: Mapped[Instant]
+
+
+class Replay(Base):
+    """An order to send a range of positions to a sink again; the leader carries it out.
+
+    Everything before `next_position` is done. It never moves the sink's cursor.
+    """
+
+    __tablename__ = "audit_replays"
+    __table_args__ = (Index(None, "sink", "finished_at"), TABLE_OPTIONS)
+
+    id: Mapped[Id]
+    sink: Mapped[str] = mapped_column(String(32))
+    from_position: Mapped[int] = mapped_column(BigInteger)
+    to_position: Mapped[int] = mapped_column(BigInteger)
+    next_position: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Instant]
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Seal(Base):
+    """A link of the chain over the log: what stood at the positions `previous` + 1 to `through`.
+
+    `content` is the SHA-256 of these entries, `digest` that of the digest before and this link.
+    `marks` has eight hexadecimal digits for each entry, to name the one that was changed. When
+    the entries were removed for their age, `pruned_at` says so, and the chain still holds.
+    """
+
+    __tablename__ = "audit_seals"
+    __table_args__ = (
+        UniqueConstraint("previous"),
+        UniqueConstraint("through"),
+        CheckConstraint("entries = through - previous AND entries > 0", name="entries"),
+        Index(None, "pruned_at", "through"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[Id]
+    previous: Mapped[int] = mapped_column(BigInteger)
+    through: Mapped[int] = mapped_column(BigInteger)
+    entries: Mapped[int] = mapped_column(Integer)
+    content: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    marks: Mapped[str] = mapped_column(LongText)
+    sealed_at: Mapped[Instant]
+    pruned_at: Mapped[datetime | None] = mapped_column(UTCDateTime)

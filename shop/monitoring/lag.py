@@ -55,13 +55,13 @@ def lag_of(active: Sequence[str]) -> Lag:
         return Lag(0, 0.0, sinks)
     slowest = min(sink.position for sink in sinks if sink.name in active)
     pending = int(read(queries.pending(MOST_PENDING))[0][0])
-    ((head,),) = read(queries.head())
+    ((head,),) = read(queries.HEAD)
     backlog = head - slowest + pending
     return Lag(backlog, _age_after(slowest) if backlog else 0.0, sinks)
 
 
 def _states(active: Sequence[str]) -> list[SinkState]:
-    positions = {row.name: row.position for row in read(queries.cursors())}
+    positions = {row.name: row.position for row in read(queries.CURSORS)}
     known = {row.sink: row for row in read(troubles())}
     states = []
     for name in sorted({*active, *positions}):

@@ -62,6 +62,7 @@ class Problem(Schema):
     detail = fields.String(required=True)
     request_id = fields.String(required=True)
     errors = fields.List(fields.Nested(FaultShape))
+    first = fields.Integer(metadata={"description": "Where there is something (`gone`)."})
     total = fields.Dict(metadata={"description": "What it would be now (`price-changed`)."})
     items = fields.List(
         fields.Dict(), metadata={"description": "SKUs and their prices now (`price-changed`)."}

@@ -28,6 +28,7 @@ SIGNED_IN = (CUSTOMER, STAFF, ADMIN)
 EMPLOYEES = (STAFF, ADMIN)
 #: What an API key may be allowed to do. An operation names the one scope that opens it to keys.
 SCOPES = {
+    "audit:read": "Read the audit log and its events.",
     "products:write": "Create, change and delete products, variants and stock.",
 }
 #: How API keys begin, so that they are told from access tokens at a glance.

@@ -43,6 +43,8 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Read the order: `next_actions` lists what can be done with it."),
     "idempotency-in-progress": (409, "A request with this key is being worked on",
         "Send the same request again after `Retry-After`: then you get its answer, or it runs."),
+    "gone": (410, "It is there no more",
+        "It was removed for its age. `detail` says from where on there is something."),
     "version-conflict": (412, "Somebody changed it meanwhile",
         "The version in `If-Match` is not the present one. Read again, apply your change, retry."),
     "too-large": (413, "The request is too large",

@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
 from shop.audit import queries
-from shop.audit.drain import Drain
-from shop.audit.events import Event
+from shop.audit.events import Outgoing
 from shop.audit.models import AuditSink
-from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
+from shop.audit.sinks.base import SinkDown, SinkRefused
 from shop.audit.sinks.memory import MemorySink
 from shop.audit.wake import bell
 from shop.db import database_ms, writing
 from shop.leases import LeaseRow
 from tests import factories
-
-PATIENCE = 20.0
-
-
-def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait until it holds; a failure says that it never did."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"did not come true in {seconds} s"
-        time.sleep(0.01)
-
-
-class RunningDrain:
-    """A drain that is kept alive by a thread of the test, as the scheduler does it."""
-
-    def __init__(self, engine: Engine, sink: Sink, **options: Any) -> None:
-        defaults = {"lease_seconds": 5, "window": 5, "batch": 5, "poll_seconds": 0.02}
-        self.drain = Drain(engine, lambda: [sink], **defaults | options)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def _keep(self) -> None:
-        while not self._ended.wait(0.02):
-            self.drain.keep_alive()
-
-    def __enter__(self) -> RunningDrain:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self.drain.stop()
+from tests.audit.running import RunningDrain, cursor, eventually
 
 
 class MoodySink(MemorySink):
@@ -75,10 +40,10 @@ class MoodySink(MemorySink):
         self.opened += 1
         super().open()
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Outgoing, *, again: bool = False) -> None:
         if self.down:
             raise SinkDown("switched off")
-        super().publish(event)
+        super().publish(event, again=again)
 
     def acknowledged(self, timeout: float) -> Sequence[int]:
         if self.refuse:
@@ -92,12 +57,6 @@ class MoodySink(MemorySink):
 def sequences(sink: MemorySink) -> list[tuple[str, int]]:
     loaded = [json.loads(message) for message in sink.messages]
     return [(message["subject"], int(message["position"])) for message in loaded]
-
-
-def cursor(engine: Engine) -> int:
-    with Session(engine) as session:
-        found = session.scalars(select(AuditSink.position)).one_or_none()
-    return found or 0
 
 
 def test_a_committed_change_arrives_and_the_cursor_follows(app: Flask, engine: Engine) -> None:

@@ -24,7 +24,7 @@ from shop.app import start, stop
 from shop.audit.events import events_after
 from shop.audit.sequencer import stamp
 from shop.audit.sinks.mqtt import MqttSink
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 from tests.conftest import create_shop
 from tests.running import ROOT
 from tests.servers import HOST, Mosquitto, free_port, require
@@ -221,11 +221,11 @@ def test_a_hole_is_filled_as_soon_as_it_is_seen(tmp_path: Path) -> None:
     ):
         run = Run(tmp_path, broker, log)
         demo(app, 2)
-        first = stamp(log.engine)
+        first = stamp(log.engine)[-1].position
         with run.started(last=0):
             eventually(lambda: run.position() == first, 60)
             demo(app, 8)
-            head = first + stamp(log.engine)
+            head = stamp(log.engine)[-1].position
             with log.engine.connect() as connection:
                 (newest,) = events_after(connection, head - 1, 1)
             # Of all the new ones only this one comes; the next look is half a minute away.

@@ -21,7 +21,7 @@ from shop.mail.letters import Letter
 from shop.mail.models import OutgoingMail
 from shop.mail.transport import MailRefused, ServerDown
 from shop.scheduler import Scheduler
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 from tests.mail.servers import MailServer, silent_server
 
 SENDER = "Oak Shop <shop@oak.example>"

@@ -7,7 +7,7 @@ from typing import Any
 
 from shop.app import start, stop
 from tests import factories
-from tests.audit.test_drain import eventually
+from tests.audit.running import eventually
 from tests.conftest import create_shop
 from tests.monitoring.checks import Scrape
 from tests.servers import Mosquitto, require

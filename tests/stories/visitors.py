@@ -391,6 +391,15 @@ class Visitors:
                 query["category"] = self._any("categories")
             self._list("/products", self.chance.choice((None, ANNA, STAFF)), **query)
 
+    def do_read_audit(self) -> None:
+        query = {"limit": "7"}
+        if not self._first:
+            query["table"] = self.chance.choice(("products", "variants", "users", "reviews"))
+        if self.chance.random() < 0.5:
+            query["action"] = self.chance.choice(("insert", "update", "delete"))
+        self._list("/audit", STAFF, **query)
+        self._send("GET", "/audit/events", who=STAFF, query={"after": "0"})
+
     def do_bulk(self) -> None:
         rows: list[Any] = [words.product(self.chance, self._sku) for _ in range(3)]
         change = {"version": "*", "name": words.name(self.chance)}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
-from shop.audit.events import Event
+from shop.audit.events import Outgoing
 
 
 class SinkDown(Exception):
@@ -14,7 +14,16 @@ class SinkDown(Exception):
 
 
 class SinkRefused(Exception):
-    """The sink answered that it will not take an event."""
+    """The sink will not take the event at `position` (None: it does not say which).
+
+    `lasting` means that it is for this very message (it is too large, say) and would be the same
+    each time; otherwise it may be for everything, and may pass.
+    """
+
+    def __init__(self, why: str, position: int | None = None, *, lasting: bool = False) -> None:
+        super().__init__(why)
+        self.position = position
+        self.lasting = lasting
 
 
 class Sink(ABC):
@@ -31,8 +40,16 @@ class Sink(ABC):
         """Connect. Raises SinkDown."""
 
     @abstractmethod
-    def publish(self, event: Event) -> None:
-        """Hand an event over without waiting for its acknowledgement. Raises SinkDown."""
+    def publish(self, event: Outgoing, *, again: bool = False) -> None:
+        """Hand an event over without waiting for its acknowledgement.
+
+        `again` says that later events of its row may have been handed over before: it tells no
+        last state of anything.
+
+        Raises:
+            SinkDown: the connection is lost.
+            SinkRefused: it cannot be sent at all; the next one can.
+        """
 
     @abstractmethod
     def acknowledged(self, timeout: float) -> Sequence[int]:
@@ -40,7 +57,8 @@ class Sink(ABC):
 
         Raises:
             SinkDown: the connection is lost.
-            SinkRefused: the broker will not take an event.
+            SinkRefused: the broker will not take an event; what it acknowledged before was
+                answered by an earlier call.
         """
 
     @abstractmethod
@@ -58,6 +76,15 @@ class Window:
 
     def __len__(self) -> int:
         return len(self._sent)
+
+    @property
+    def waiting(self) -> int:
+        """How many events are not acknowledged."""
+        return len(self._sent) - len(self._done)
+
+    def was_passed(self, position: int) -> bool:
+        """Whether a later event was acknowledged already."""
+        return any(other > position for other in self._done)
 
     def sent(self, position: int) -> None:
         """An event was handed to the sink; positions come in ascending order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shop.audit.events import Event
+from shop.audit.events import Outgoing
 from shop.audit.sinks.base import Sink
 
 
@@ -20,7 +20,7 @@ class MemorySink(Sink):
     def open(self) -> None:
         self._acknowledged.clear()
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Outgoing, *, again: bool = False) -> None:
         self.messages.append(event.message())
         self._acknowledged.append(event.position)
 

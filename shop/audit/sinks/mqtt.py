@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,13 +16,28 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from shop.audit.events import Event
+from shop.audit.events import Event, Outgoing
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
 
 #: Unacknowledged messages on the wire. More is slower: paho scans all of them at each PUBACK.
 _ON_THE_WIRE = 20
 _CONNECT_SECONDS = 5.0
 _KEEPALIVE_SECONDS = 10
+#: Tables whose rows' last states the broker keeps, if it is asked to.
+RETAINED = frozenset({"products", "variants", "stock_levels", "categories"})
+#: Reason codes that are about one message: topic name invalid, packet too large, payload format
+#: invalid. Any other may be about all of them.
+_LASTING = frozenset({0x90, 0x95, 0x99})
+#: Malformed packet, protocol error. paho says so, too, of an answer that it does not know, such as
+#: the 0x95 to a PUBLISH by which Mosquitto tells that it is over `message_size_limit`.
+_UNREADABLE = frozenset({0x81, 0x82})
+#: So often a connection has to end so with the same one message in flight.
+_UNREADABLE_TIMES = 5
+#: The broker's quota is used up: that passes, and is never about one message.
+_QUOTA_EXCEEDED = 0x97
+_LARGEST_PACKET = 268_435_455
+#: A PUBLISH without topic, properties and payload: header, length of the topic, packet id.
+_PACKET_BYTES = 5 + 2 + 2
 
 
 class _Packed:
@@ -45,12 +61,15 @@ class MqttSink(Sink):
     """Publishes to `<prefix>/<table>/<id>` at QoS 1, all of it in the thread that calls.
 
     `find_url` answers `mqtt://` or `mqtts://` and is asked at each connection, since the embedded
-    broker may come later or elsewhere; None when there is no broker.
+    broker may come later or elsewhere; None when there is no broker. With `retain` the broker
+    keeps the last state of each row of the catalogue, for who subscribes later.
     """
 
     name = "mqtt"
 
-    def __init__(self, find_url: Callable[[], str | None], prefix: str) -> None:
+    def __init__(
+        self, find_url: Callable[[], str | None], prefix: str, *, retain: bool = False
+    ) -> None:
         self._find_url = find_url
         self._url = urlsplit("")
         self._prefix = prefix
@@ -58,8 +77,14 @@ class MqttSink(Sink):
         self._client: mqtt.Client | None = None
         self._connected = False
         self._trouble: str | None = None
-        self._refusal: str | None = None
+        self._retain = retain
+        self._most_bytes: int | None = None
+        self._refusals: deque[SinkRefused] = deque()
         self._positions: dict[int, int] = {}
+        #: The only event in flight when the connection last ended so, and how often in a row.
+        self._unreadable = 0, 0
+        #: Events that ended the last connection, and why: refused once, without being sent.
+        self._fatal: dict[int, str] = {}
         self._acknowledged: list[int] = []
         self._on_the_wire = _ON_THE_WIRE
 
@@ -107,31 +132,62 @@ class MqttSink(Sink):
             client.username_pw_set(unquote(self._url.username), password)
         if self._url.scheme == "mqtts":
             client.tls_set_context(ssl.create_default_context())
-        self._connected, self._trouble, self._refusal = False, None, None
-        self._positions, self._acknowledged = {}, []
+        self._connected, self._trouble, self._most_bytes = False, None, None
+        self._positions, self._acknowledged, self._refusals = {}, [], deque()
         client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         return client
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Outgoing, *, again: bool = False) -> None:
         self._raise_trouble()
+        if event.position in self._fatal:
+            raise SinkRefused(self._fatal.pop(event.position), event.position, lasting=True)
+        topic = f"{self._prefix}/{event.table}/{event.row_id}"
+        kept = self._retain and not again and isinstance(event, Event) and event.table in RETAINED
+        gone = kept and event.action == "delete"
+        self._positions[self._send(topic, event, kept and not gone)] = event.position
+        if gone:
+            # An empty message clears the topic. The event counts when the broker has taken both:
+            # it takes them in their order.
+            self._positions[self._publish(topic, b"", retain=True)] = event.position
+
+    def _send(self, topic: str, event: Outgoing, retain: bool) -> int:
+        """Answers the packet id. Raises SinkDown, SinkRefused."""
+        try:
+            payload = event.message()
+        except (TypeError, ValueError) as error:
+            raise SinkRefused(f"cannot be encoded: {error}", event.position, lasting=True) from None
+        size = _PACKET_BYTES + len(topic.encode()) + len(self._properties.pack()) + len(payload)
+        if size > (self._most_bytes or _LARGEST_PACKET):
+            raise SinkRefused(
+                f"too large: {size} bytes, and the broker takes {self._most_bytes}"
+                if self._most_bytes else f"too large for MQTT: {size} bytes",
+                event.position, lasting=True,
+            )  # fmt: skip
+        return self._publish(topic, payload, retain=retain)
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         assert self._client is not None
         info = self._client.publish(
-            f"{self._prefix}/{event.table}/{event.row_id}",
-            event.message(),
-            qos=1,
+            topic, payload, qos=1, retain=retain,
             properties=self._properties,  # type: ignore[arg-type]
-        )
+        )  # fmt: skip
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             raise SinkDown(f"{self.address}: {mqtt.error_string(info.rc)}")
-        self._positions[info.mid] = event.position
+        return info.mid
 
     def acknowledged(self, timeout: float) -> Sequence[int]:
-        self._serve(0.0 if self._acknowledged else timeout)
-        if self._refusal is not None:
-            raise SinkRefused(f"{self.address} refused an event: {self._refusal}")
+        if not self._refusals:
+            try:
+                self._serve(0.0 if self._acknowledged else timeout)
+            except SinkDown:
+                # What it said when it hung up counts.
+                if not self._refusals:
+                    raise
+        if self._refusals and not self._acknowledged:
+            raise self._refusals.popleft()
         done, self._acknowledged = self._acknowledged, []
         return done
 
@@ -169,17 +225,42 @@ class MqttSink(Sink):
             self._trouble = f"refused: {reason}"
         limit = getattr(properties, "ReceiveMaximum", _ON_THE_WIRE)
         self._on_the_wire = min(_ON_THE_WIRE, limit)
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
+        if self._retain and getattr(properties, "RetainAvailable", 1) == 0:
+            self._trouble = "it keeps no messages: set SHOP_MQTT_RETAIN=off"
         self._connected = True
 
     def _on_disconnect(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        unanswered = set(self._positions.values())
+        if len(unanswered) == 1 and self._is_about(unanswered.copy().pop(), reason.value):
+            # There is one message only that it can mean.
+            position = unanswered.pop()
+            self._fatal[position] = str(reason)
+            self._refusals.append(SinkRefused(str(reason), position, lasting=True))
         self._trouble = self._trouble or f"the connection is lost: {reason}"
+
+    def _is_about(self, position: int, code: int) -> bool:
+        """Whether the connection was ended because of the only event in flight."""
+        if code in _UNREADABLE:
+            known, times = self._unreadable
+            self._unreadable = position, times + 1 if known == position else 1
+        return code in _LASTING or (
+            code in _UNREADABLE and self._unreadable[1] >= _UNREADABLE_TIMES
+        )
 
     def _on_publish(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
         # An acknowledgement may say no: what it names is not processed then.
-        if reason.is_failure:
-            self._refusal = str(reason)
-        else:
-            self._acknowledged.append(self._positions.pop(mid))
+        position = self._positions.pop(mid, None)
+        if position is None:
+            return
+        if reason.value == _QUOTA_EXCEEDED:
+            self._trouble = f"refused: {reason}"
+        elif reason.is_failure:
+            lasting = reason.value in _LASTING
+            self._positions = {m: p for m, p in self._positions.items() if p != position}
+            self._refusals.append(SinkRefused(str(reason), position, lasting=lasting))
+        elif not self._retain or position not in self._positions.values():
+            self._acknowledged.append(position)
 
 
 def _send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:
