@@ -124,11 +124,16 @@ def _pass(name: str) -> None:
         # Not through the log: nobody would wait for a line to be written by another thread.
         sys.stderr.write(f"crash point {name}: {crash.way} of {os.getpid()}\n")
         sys.stderr.flush()
+        if crash.way == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            # The threads of a process stop a moment later. What comes next waits for the thaw.
+            time.sleep(0.05)
+            _go_on()
+            return
+        _go_on()
         if crash.way == "raise":
             raise Crashed(name)
-        os.kill(os.getpid(), signal.SIGSTOP if crash.way == "stop" else signal.SIGKILL)
-        # The threads of a process stop a moment later.
-        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _due(name: str) -> Crash | None:
@@ -137,8 +142,11 @@ def _due(name: str) -> Crash | None:
         if _passes[0] == len(_armed) or (crash := _armed[_passes[0]]).point != name:
             return None
         _passes[1] += 1
-        if _passes[1] < crash.number:
-            return None
+        return crash if _passes[1] == crash.number else None
+
+
+def _go_on() -> None:
+    """Wait for the next crash."""
+    with _passes.get_lock():
         _passes[0] += 1
         _passes[1] = 0
-        return crash

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import signal
 import time
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def database_of(engine: str, folder: Path, request: pytest.FixtureRequest) -> st
 
 def passes(point: str, chance: random.Random) -> int:
     """The number of the pass to crash at; cursors move five times a second."""
-    return chance.randint(2, 8) if point == "after-cursor" else chance.randint(10, 60)
+    return chance.randint(2, 8) if point == "after-cursor" else chance.randint(5, 30)
 
 
 def crashes(shop: RunningShop) -> int:
@@ -92,17 +91,18 @@ def crashes(shop: RunningShop) -> int:
 
 def freeze_and_thaw(shop: RunningShop, url: str) -> None:
     """Leave the frozen worker so for three leases, in which another must have taken the lead."""
-    frozen = [process for process in shop.processes() if process.status() == psutil.STATUS_STOPPED]
-    assert len(frozen) == 1, frozen
+    wait_until("a worker is frozen", lambda: frozen(shop) != [], 5)
+    (worker,) = frozen(shop)
     before = lease(url)
     time.sleep(3 * LEASE_SECONDS)
-    if f":{frozen[0].pid}:" in before[0]:
-        if lease(url)[1] == before[1]:
-            with connected(url) as c:
-                for q in ("SELECT * FROM information_schema.innodb_lock_waits", "SELECT * FROM information_schema.innodb_locks", "SELECT trx_id, trx_state, trx_mysql_thread_id, trx_rows_locked, trx_tables_locked, trx_rows_modified, trx_query FROM information_schema.innodb_trx", "SHOW FULL PROCESSLIST", "SHOW ENGINE INNODB STATUS"):
-                    for r in c.execute(text(q)): print(*r)
+    if f":{worker.pid}:" in before[0]:
         assert lease(url)[1] > before[1], "nobody has taken over from the frozen leader"
-    frozen[0].send_signal(signal.SIGCONT)
+    worker.resume()
+
+
+def frozen(shop: RunningShop) -> list[psutil.Process]:
+    """The workers that are stopped."""
+    return [process for process in shop.processes() if process.status() == psutil.STATUS_STOPPED]
 
 
 def lease(url: str) -> tuple[str, int]:
