@@ -95,6 +95,15 @@ class Publisher(threading.Thread):
 
     def _stream(self) -> None:
         window = Window(self._cursor())
+        begun = window.position
+        try:
+            self._pass_on(window)
+        finally:
+            # Also when the connection broke: one that never lasts long must get on all the same.
+            if window.position > begun and self._lease.held:
+                self._save(window.position)
+
+    def _pass_on(self, window: Window) -> None:
         unsent = EventReader(self._engine, window.position, self._stamped)
         saved, saved_at = window.position, time.monotonic()
         heard_at = time.monotonic()
@@ -120,8 +129,6 @@ class Publisher(threading.Thread):
             if behind >= self._batch or (behind and now - saved_at > _SAVE_SECONDS):
                 self._save(window.position)
                 saved, saved_at = window.position, now
-        if window.position > saved and self._lease.held:
-            self._save(window.position)
 
     def _patience(self, window: Window) -> float:
         # A full window can only wait for an acknowledgement; otherwise new events may come.
