@@ -78,3 +78,15 @@ def test_trust_ends_before_the_lease_does(engine: Engine) -> None:
 def test_leases_of_different_names_know_nothing_of_each_other(engine: Engine) -> None:
     assert Lease(engine, "drain", 60).acquire()
     assert Lease(engine, "mail", 60).acquire()
+
+
+def test_a_lease_from_a_clock_that_was_ahead_by_an_hour_is_free(engine: Engine) -> None:
+    """DO-19: nobody waits for an hour because the database's clock was set back."""
+    gone, next_ = Lease(engine, "drain", 60), Lease(engine, "drain", 60)
+    gone.acquire()
+    assert not next_.acquire()
+    with writing(engine) as connection:
+        connection.execute(update(LeaseRow).values(expires_ms=LeaseRow.expires_ms + 3_600_000))
+
+    assert next_.acquire()
+    assert not gone.renew()
