@@ -24,6 +24,7 @@ from tests.running import Subscriber
 from tests.servers import Mosquitto
 
 NAMES = ("a/b", "+", "#", "a/+/#", "../users/1", "$SYS/broker", "products/1", " ", "\u0000x")
+WHERE = ("name", "slug", "sku", "external_reference")
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
@@ -32,7 +33,7 @@ def test_no_name_of_a_client_gets_into_a_topic(
 ) -> None:
     """DO-12."""
     topic = f"topics{secrets.randbits(32)}"
-    made = [make(client, staff, name) for name in NAMES]
+    made = [make(client, staff, name, where) for name in NAMES for where in WHERE]
     sink = MqttSink(lambda: mosquitto.url, topic)
     with Subscriber(mosquitto.port, "#", topic) as subscriber:
         with RunningDrain(engine, sink, window=50, batch=50) as running:
@@ -51,10 +52,11 @@ def test_no_name_of_a_client_gets_into_a_topic(
         assert arrival.topic == f"{topic}/{data['table']}/{data['id']}"
 
 
-def make(client: FlaskClient, staff: dict[str, str], name: str) -> int:
-    """Name everything so that a client can name; what the shop said."""
-    variant = factories.variant_body(sku=f"{name}-{secrets.randbits(32)}", external_reference=name)
-    body = factories.product_body(name=f"x{name}", external_reference=name, variants=[variant])
+def make(client: FlaskClient, staff: dict[str, str], name: str, where: str) -> int:
+    """Make a product that is named so in one place; what the shop said."""
+    variant = factories.variant_body(**({"sku": name} if where == "sku" else {}))
+    named = {} if where == "sku" else {where: name}
+    body = factories.product_body(variants=[variant], **named)
     return client.post("/api/v1/products", json=body, headers=staff).status_code
 
 
