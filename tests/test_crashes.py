@@ -111,8 +111,21 @@ def test_a_point_that_is_not_declared_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["canary", "in-job:0", "in-job:", "in-job:x", "in-job:-1", ":1", "in_job", "in-job ",
-     "in-job:1:freeze", "in-job:kill:1", "in-job,", "in-job,canary"]
+    "setting",
+    [
+        "canary",
+        "in-job:0",
+        "in-job:",
+        "in-job:x",
+        "in-job:-1",
+        ":1",
+        "in_job",
+        "in-job ",
+        "in-job:1:freeze",
+        "in-job:kill:1",
+        "in-job,",
+        "in-job,canary",
+    ],
 )
 def test_what_names_no_point_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="no crash point"):

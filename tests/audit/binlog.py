@@ -58,9 +58,7 @@ class Transaction:
         return self.changed - self.recorded, self.recorded - self.changed
 
 
-def transactions(
-    server: MariaDB, database: str, keys: dict[str, str]
-) -> Iterator[Transaction]:
+def transactions(server: MariaDB, database: str, keys: dict[str, str]) -> Iterator[Transaction]:
     """Every transaction of a database that changed a table in `keys` or wrote an entry.
 
     `keys` names the primary key of each audited table.

@@ -90,7 +90,7 @@ class Mutations:
 
     def _stock(self, fails: bool) -> None:
         variant = self._chance.choice(self._any()["variants"])
-        body = {"delta": -10**6 if fails else 1, "reason": "counted"}
+        body = {"delta": -(10**6) if fails else 1, "reason": "counted"}
         if (level := self._send("POST", f"/variants/{variant['id']}/stock", body)) is not None:
             variant["stock version"] = level["version"]
             self.expected.append(Change("stock_levels", variant["id"], level["version"]))
@@ -140,12 +140,11 @@ class Mutations:
     "count", [200, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
 )
 def test_there_is_an_event_if_and_only_if_there_was_a_commit(
-    app: Flask, client: FlaskClient, staff: dict[str, str], engine: Engine, count: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    app: Flask, staff: dict[str, str], engine: Engine, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DO-01."""
     before, seed, sink = entries(app), secrets.randbits(32), MemorySink()
-    mutations = Mutations(client, staff, random.Random(seed))
+    mutations = Mutations(app.test_client(), staff, random.Random(seed))
     monkeypatch.setattr("shop.db.crash_point", mutations.pass_point)
     with RunningDrain(engine, sink, window=50, batch=50):
         mutations.make(count)

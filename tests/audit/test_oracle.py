@@ -106,8 +106,10 @@ def check(server: MariaDB, app: Flask, seed: int, requests: int) -> None:
     changes = sum(it.changed.total() for it in found)
     touched = {change.table for it in found for change in it.changed}
     assert touched >= (PROMISED & set(keys())), "visitors have not changed all that is audited"
-    tell(f"seed {seed}: {len(player.requests)} requests, {len(found)} transactions, {changes}"
-         f" changed rows of {len(touched)} tables: each has its entry, and no entry more")  # fmt: skip
+    tell(
+        f"seed {seed}: {len(player.requests)} requests, {len(found)} transactions, {changes}"
+        f" changed rows of {len(touched)} tables: each has its entry, and no entry more"
+    )
 
 
 def test_each_transaction_records_what_it_changes_and_nothing_else(

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import psutil
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from shop.audit.models import AuditSink
 from shop.audit.sinks.mqtt import MqttSink
 from tests import factories
-from tests.audit.test_drain import RunningDrain, cursor, eventually
+from tests.audit.test_drain import RunningDrain, eventually
 from tests.chaos.history import Ledger, check, tell
 from tests.chaos.proxy import Proxy
 from tests.running import Subscriber

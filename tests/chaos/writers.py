@@ -107,7 +107,10 @@ class Writer:
             return None
         product = doomed or answer.json()
         changes = _changes(method, product)
-        self._ledger.note(Outcome(time.monotonic(), method, answer.status_code), changes)
+        took = answer.elapsed.total_seconds()
+        self._ledger.note(
+            Outcome(time.monotonic(), method, answer.status_code, seconds=took), changes
+        )
         return None if doomed else product
 
 
