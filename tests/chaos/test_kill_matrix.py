@@ -59,7 +59,7 @@ def test_whatever_happens_at_any_point_loses_invents_and_reorders_no_event(
         # Late enough that there is always something before it, and something under way.
         shop.change(crash_at=",".join(f"{it}:{passes(it, chance)}:{way}" for it in points))
         with shop:
-            with writing(shop, ledger, seed, WRITERS, rest=0.1):
+            with writing(shop, ledger, seed, WRITERS, rest=0.25):
                 for number, point in enumerate(points, 1):
                     wait_until(f"a {way} at {point}", partial(has_crashed, shop, number), 30)
                     if way == "stop":
