@@ -177,7 +177,10 @@ class Config:
         (), "What else is served, by commas. Empty: both, but nothing in production.",
         words=("docs", "metrics"),
     )  # fmt: skip
-    crash_at: str = setting("", "Crash point to die at: `name[:n]`, its n-th pass; testing only.")
+    crash_at: str = setting(
+        "", "Crash point to die at: `name[:n]`, its n-th pass; testing only. More in "
+        "`flask shop crash-points`.",
+    )  # fmt: skip
     log_format: str = setting(
         "", "`json` or `console`. Empty: json in production only.", words=("", "json", "console")
     )

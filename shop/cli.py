@@ -120,8 +120,8 @@ def verify_books() -> None:
 
 @shop_commands.command("crash-points")
 def list_crash_points() -> None:
-    """List the points that SHOP_CRASH_AT can name, in SHOP_ENV=testing."""
-    for name, moment in crashes.POINTS.items():
+    """List what SHOP_CRASH_AT can name, in SHOP_ENV=testing: name[:n][:way], several by commas."""
+    for name, moment in (*crashes.POINTS.items(), *crashes.WAYS.items()):
         click.echo(f"{name:24} {moment}")
 
 

@@ -61,6 +61,8 @@ PATIENCE_SECONDS = 4.0  # Whoever lost later has waited for a lock in vain, long
 READER = "reader"
 #: How long a pooled connection counts as alive after its last use.
 _TRUSTED_SECONDS = 1.0
+#: A transaction that rests so long belongs to a frozen process, whose locks others wait for.
+_IDLE_SECONDS = 10
 _STRICT_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
@@ -223,8 +225,10 @@ def _on_sqlite_begin(connection: Connection) -> None:
 
 def _on_mysql_connect(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
+        # Only MariaDB reads the comment, and has such a rule.
         cursor.execute(
             f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5"
+            f" /*M!100301 , idle_transaction_timeout={_IDLE_SECONDS} */"
         )
     if type(connection).__module__.startswith("pymysql."):
         connection.escape = escaping(connection.escape)

@@ -12,10 +12,25 @@ import socket
 import time
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, Select, String, exc, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    String,
+    exc,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shop.db import TABLE_OPTIONS, Base, database_ms, writing
+
+#: No lease is given for so long: whose end is further away is from a clock that was set back.
+_LONGEST_MS = 1_000_000
 
 
 class LeaseRow(Base):
@@ -71,9 +86,7 @@ class Lease:
             return False
         asked = time.monotonic()
         with writing(self._engine) as connection:
-            taken = update(LeaseRow).where(
-                LeaseRow.name == self._name, LeaseRow.expires_ms < database_ms()
-            )
+            taken = update(LeaseRow).where(LeaseRow.name == self._name, _is_over())
             if not self._write(connection, taken.values(token=LeaseRow.token + 1)):
                 return False
             self.token = connection.execute(
@@ -106,7 +119,7 @@ class Lease:
 
     def _is_free(self) -> bool:
         # Asked without a lock first: those who wait for a turn must not disturb the writers.
-        expired = select(LeaseRow.expires_ms < database_ms()).where(LeaseRow.name == self._name)
+        expired = select(_is_over()).where(LeaseRow.name == self._name)
         with self._engine.connect() as connection:
             free = connection.execute(expired).scalar_one_or_none()
         if free is None:
@@ -137,3 +150,8 @@ class Lease:
 
     def _trust_from(self, asked: float) -> None:
         self._trusted_until = asked + self._ms / 1000 * 0.8
+
+
+def _is_over() -> ColumnElement[bool]:
+    now = database_ms()
+    return or_(LeaseRow.expires_ms < now, LeaseRow.expires_ms > now + _LONGEST_MS)

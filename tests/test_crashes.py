@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from flask import Flask
 
 from config import Config, ConfigError
-from shop.crashes import POINTS, crash_point, parse
+from shop.crashes import POINTS, WAYS, crash_point, parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +65,40 @@ def test_nothing_dies_elsewhere(setting: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+WAYS_IN_TURN = """
+from shop.crashes import Crashed, arm, crash_point
+
+arm("in-job:2:raise,after-stamp:1:stop,in-job:1:kill")
+crash_point("after-stamp")
+crash_point("in-job")
+try:
+    crash_point("in-job")
+except Crashed as error:
+    print(error, flush=True)
+crash_point("after-stamp")
+print("thawed", flush=True)
+crash_point("after-stamp")
+crash_point("in-job")
+print("never")
+"""
+
+
+def test_a_process_may_also_be_frozen_or_meet_an_exception_one_after_the_other() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAYS_IN_TURN], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        process.send_signal(signal.SIGCONT)
+        out, told = process.communicate(timeout=30)
+
+    assert process.returncode == -signal.SIGKILL
+    assert out.split() == ["in-job", "thawed"]
+    assert [line.partition(" of ")[0] for line in told.splitlines()] == [
+        "crash point in-job: raise", "crash point after-stamp: stop", "crash point in-job: kill"
+    ]  # fmt: skip
+
+
 def test_workers_count_together_and_one_of_them_dies() -> None:
     done = run(PASS_IN_CHILDREN)
 
@@ -76,7 +111,21 @@ def test_a_point_that_is_not_declared_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["canary", "in-job:0", "in-job:", "in-job:x", "in-job:-1", ":1", "in_job", "in-job "]
+    "setting",
+    [
+        "canary",
+        "in-job:0",
+        "in-job:",
+        "in-job:x",
+        "in-job:-1",
+        ":1",
+        "in_job",
+        "in-job ",
+        "in-job:1:freeze",
+        "in-job:kill:1",
+        "in-job,",
+        "in-job,canary",
+    ],
 )
 def test_what_names_no_point_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="no crash point"):
@@ -96,7 +145,7 @@ def test_every_point_is_listed_with_its_moment(app: Flask) -> None:
     result = app.test_cli_runner().invoke(args=["shop", "crash-points"])
 
     assert result.exit_code == 0
-    for name, moment in POINTS.items():
+    for name, moment in (*POINTS.items(), *WAYS.items()):
         assert name in result.output
         assert moment in result.output
         assert moment.endswith(".")

@@ -94,11 +94,14 @@ def test_the_database_clock_runs_in_milliseconds_of_the_epoch(session: Session) 
 
 @pytest.mark.parametrize("engine_name", ["mariadb"])
 def test_mariadb_sessions_are_strict(engine: Engine) -> None:
-    variables = "@@sql_mode, @@time_zone, @@character_set_connection, @@session.tx_isolation"
+    variables = (
+        "@@sql_mode, @@time_zone, @@character_set_connection, @@session.tx_isolation,"
+        " @@idle_transaction_timeout"
+    )
     with engine.connect() as connection:
         mode, *others = connection.execute(text(f"SELECT {variables}")).one()
     assert "STRICT_TRANS_TABLES" in mode
-    assert others == ["+00:00", "utf8mb4", "READ-COMMITTED"]
+    assert others == ["+00:00", "utf8mb4", "READ-COMMITTED", 10]
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])

@@ -13,7 +13,14 @@ from typing import Any, ClassVar, Self
 
 import orjson
 from sqlalchemy import BigInteger, Connection, Dialect, Table, bindparam, event, insert, inspect
-from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declared_attr, mapped_column
+from sqlalchemy.orm import (
+    Mapped,
+    ORMExecuteState,
+    Session,
+    declared_attr,
+    mapped_column,
+    object_session,
+)
 from sqlalchemy.orm.state import InstanceState
 from ulid_transform import ulid_now
 
@@ -123,14 +130,15 @@ def _entries(session: Session) -> Iterable[Row]:
     for item in session.new:
         if isinstance(item, Audited):
             yield _entry(type(item), "insert", None, _values(inspect(item)), moment)
-    for item in sorted((it for it in session.dirty if isinstance(it, Audited)), key=_place):
+    deleted = session.info.pop("deleted", [])
+    changed = {it for it in session.dirty if isinstance(it, Audited)}.difference(deleted)
+    for item in sorted(changed, key=_place):
         state = inspect(item)
         if before := _changes(state):
             yield _entry(type(item), "update", before, _values(state), moment)
-    for item in session.deleted:
-        if isinstance(item, Audited):
-            values = _values(inspect(item))
-            yield _entry(type(item), "delete", values, values, moment)
+    for item in deleted:
+        values = _values(inspect(item))
+        yield _entry(type(item), "delete", values, values, moment)
 
 
 class AuditedWrites:
@@ -272,6 +280,19 @@ def _defaults(table: Table) -> list[tuple[str, Any]]:
     """Columns with a default: a plain value, or a callable, which in our models is the time."""
     columns = [column for column in table.columns if column.default is not None]
     return [(column.key, getattr(column.default, "arg", None)) for column in columns]
+
+
+@event.listens_for(Session, "before_flush")
+def _forget_failed_flush(session: Session, _context: Any, _instances: Any) -> None:
+    session.info.pop("deleted", None)
+
+
+@event.listens_for(Audited, "after_delete", propagate=True)
+def _remember_deleted(_mapper: Any, _connection: Connection, item: Audited) -> None:
+    # `session.deleted` lacks what was deleted because it was taken out of its parent's list.
+    session = object_session(item)
+    assert session is not None
+    session.info.setdefault("deleted", []).append(item)
 
 
 @event.listens_for(Session, "after_flush")

@@ -122,11 +122,11 @@ class Publisher(threading.Thread):
             self._pump(delivery, unsent, backoff)
         except SinkDown:
             delivery.break_off()
+            raise
+        finally:
+            # Also when the connection broke: one that never lasts long must get on all the same.
             if delivery.position > self._saved and self._lease.held:
                 self._save(delivery)
-            raise
-        if delivery.position > self._saved and self._lease.held:
-            self._save(delivery)
 
     def _pump(self, delivery: Delivery, unsent: EventReader, backoff: Backoff) -> None:
         heard_at = time.monotonic()

@@ -38,6 +38,7 @@ class Outcome:
     method: str
     status: int | None
     problem: str | None = None
+    seconds: float = 0.0
 
     @property
     def known(self) -> bool:

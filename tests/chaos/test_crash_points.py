@@ -1,4 +1,4 @@
-"""Whoever dies at a crash point, request, drain, job or migration, loses and doubles nothing."""
+"""Whoever dies at a crash point, request, job or migration, loses and doubles nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from sqlalchemy import text
 
 from shop.crashes import POINTS
 from tests import factories
-from tests.chaos.history import Ledger, check, connected, tell, wait_until, wait_until_drained
+from tests.chaos.history import connected, tell, wait_until
+from tests.chaos.test_kill_matrix import ON_THE_WAY
 from tests.orders.test_crashes import PAYING, PLACING, REFUNDING
-from tests.running import ROOT, RunningShop, Subscriber
-from tests.servers import MariaDB, Mosquitto
+from tests.running import ROOT, RunningShop
+from tests.servers import MariaDB
 
 LEASE_SECONDS = 2
 PRODUCTS = "/api/v1/products"
@@ -31,7 +32,6 @@ IN_REQUEST = (
     "before-commit:1", "after-commit:1", "idempotency-claimed:1", "before-answer-kept:1",
     "before-commit:2", "after-commit:2",
 )  # fmt: skip
-IN_DRAIN = ("after-stamp", "after-publish", "after-acknowledgement", "after-cursor")
 
 #: Each point takes a start of the server, and most of what is tried is the same on both engines.
 BOTH_WHEN_FULL = pytest.mark.parametrize(
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.xdist_group("chaos")
 
 
 def test_every_crash_point_is_tried_by_a_test() -> None:
-    tried = {point.partition(":")[0] for point in IN_REQUEST} | set(IN_DRAIN)
+    tried = {point.partition(":")[0] for point in IN_REQUEST} | set(ON_THE_WAY)
 
     tried |= {point.partition(":")[0] for point in (*PLACING, *PAYING, *REFUNDING)}
     assert tried | {"in-job", "in-migration"} == set(POINTS)
@@ -129,31 +129,6 @@ def counted(database_url: str) -> dict[str, int]:
             name: connection.execute(text(question)).scalar_one()
             for name, question in questions.items()
         }
-
-
-@BOTH_WHEN_FULL
-@pytest.mark.timeout(400)
-def test_a_drain_that_dies_anywhere_loses_and_invents_no_event(
-    database_url: str, tmp_path: Path, mosquitto: Mosquitto
-) -> None:
-    """G5, DO-03."""
-    topic = f"crashes{secrets.randbits(32)}"
-    shop = RunningShop(
-        tmp_path / "shop", database_url, mosquitto.url, env="testing", mqtt_topic=topic,
-        lease_seconds=LEASE_SECONDS, idempotency_lease_seconds=LEASE_SECONDS,
-    )  # fmt: skip
-    with Subscriber(mosquitto.port, f"{topic}/#", topic) as subscriber:
-        with shop:
-            shop.admin_token()
-            wait_until_drained(database_url)
-        for point in IN_DRAIN:
-            with dying_at(shop, point) as workers:
-                answer = send_until_final(shop, factories.product_body(), point)
-                assert answer.status_code == 201
-                wait_until("a worker has died", lambda: not workers <= set(shop.worker_pids()), 20)
-                wait_until_drained(database_url)
-        figures = check(database_url, Ledger(), subscriber.arrivals, prefix=topic)
-    tell(f"{len(IN_DRAIN)} deaths of the drain: {figures}")
 
 
 def flask(shop: RunningShop, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import statistics
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.chaos.history import Ledger, Outcome, check, standing, tell, wait_until
 from tests.chaos.history import wait_until_drained as drained
@@ -101,6 +105,67 @@ def test_while_the_broker_is_away_clients_notice_nothing_and_nothing_is_lost(
     unhappy = [o for o in ledger.outcomes if o.status is None or o.status >= 300]
     assert not unhappy, f"clients noticed: {unhappy[:5]}"
     assert first_event < size.recovery
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "away", [pytest.param(2, id="quick"), pytest.param(600, id="full", marks=pytest.mark.full)]
+)
+def test_a_broker_that_is_not_there_from_the_start_on_is_made_up_for(
+    away: float, topic: str, mariadb: MariaDB, tmp_path: Path
+) -> None:
+    """DO-06: fifty writes a second meanwhile; ready, and all has come two minutes later."""
+    require("mosquitto", "a broker that comes late", private=True)
+    url = mariadb.create_database(topic)
+    broker = Mosquitto(tmp_path / "mosquitto")
+    # The broker remembers who wants to hear, and is gone again.
+    with broker, Subscriber(broker.port, f"{topic}/#", topic):
+        pass
+    subscriber = Subscriber(broker.port, f"{topic}/#", topic)
+    shop = RunningShop(tmp_path / "shop", url, broker.url, mqtt_topic=topic)
+    ledger, seed = Ledger(), secrets.randbits(32)
+    with shop, broker_later(broker, subscriber) as come:
+        with writing(shop, ledger, seed, 5, rest=0.16):
+            time.sleep(away)
+            waiting = standing(url)["head"]
+            ready = requests.get(f"{shop.url}/health/ready", timeout=10)
+            back = time.monotonic()
+            come()
+            wait_until("the backlog is gone", lambda: standing(url)["sink"] >= waiting, 120)
+            caught_up = time.monotonic() - back
+            time.sleep(min(away, 60))
+        drained(url)
+        figures = check(url, ledger, subscriber.arrivals, prefix=topic, patience=120)
+    unhappy = [o for o in ledger.outcomes if o.status is None or o.status >= 300]
+    assert not unhappy, f"clients noticed: {unhappy[:5]}"
+    assert ready.status_code == 200
+    assert waiting > 0
+    meanwhile, after = (
+        _p99([o.seconds for o in ledger.outcomes if (o.at < back) == before])
+        for before in (True, False)
+    )
+    tell(f"no broker for {away:g} s: {waiting} events waited, caught up {caught_up:.1f} s after")
+    tell(f"p99 of writes {meanwhile:.0f} ms without and {after:.0f} ms with it; {figures}")
+
+
+@contextmanager
+def broker_later(broker: Mosquitto, subscriber: Subscriber) -> Iterator[Callable[[], None]]:
+    """What starts them; both have ended when the block is left."""
+
+    def come() -> None:
+        broker.start()
+        subscriber.start()
+
+    try:
+        yield come
+    finally:
+        subscriber.stop()
+        broker.stop()
+
+
+def _p99(seconds: list[float]) -> float:
+    """In milliseconds."""
+    return 1000 * statistics.quantiles(seconds, n=100)[98]
 
 
 def _first_success(ledger: Ledger, since: float, seconds: float) -> float:

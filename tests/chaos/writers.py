@@ -22,13 +22,19 @@ _PAUSE_SECONDS = 0.1
 class Writer:
     """Makes products, changes them and deletes some; nobody else touches its products."""
 
-    def __init__(self, shop: RunningShop, ledger: Ledger, number: int, seed: int) -> None:
-        """Take a part of the seed; ``thread`` is started by the caller."""
+    def __init__(
+        self, shop: RunningShop, ledger: Ledger, number: int, seed: int, rest: float = 0.0
+    ) -> None:
+        """Take a part of the seed; ``thread`` is started by the caller.
+
+        It rests at most ``rest`` seconds before each request.
+        """
         self.thread = threading.Thread(target=self._run, name=f"writer-{number}", daemon=True)
         self._products = f"{shop.url}/api/v1/products"
         self._token = shop.admin_token()
         self._ledger = ledger
         self._number = number
+        self._rest = rest
         self._chance = random.Random(f"{seed}/{number}")
         self._ending = threading.Event()
         self._client = requests.Session()
@@ -84,6 +90,7 @@ class Writer:
         headers = {"Authorization": f"Bearer {self._token}"}
         if version is not None:
             headers["If-Match"] = f'"{version}"'
+        self._ending.wait(self._rest * self._chance.random())
         try:
             answer = self._client.request(
                 method, address, json=body, headers=headers, timeout=_ANSWER_SECONDS
@@ -100,7 +107,10 @@ class Writer:
             return None
         product = doomed or answer.json()
         changes = _changes(method, product)
-        self._ledger.note(Outcome(time.monotonic(), method, answer.status_code), changes)
+        took = answer.elapsed.total_seconds()
+        self._ledger.note(
+            Outcome(time.monotonic(), method, answer.status_code, seconds=took), changes
+        )
         return None if doomed else product
 
 
@@ -129,10 +139,12 @@ def flaw(answer: requests.Response) -> str | None:
 
 
 @contextmanager
-def writing(shop: RunningShop, ledger: Ledger, seed: int, count: int = 4) -> Iterator[None]:
+def writing(
+    shop: RunningShop, ledger: Ledger, seed: int, count: int = 4, rest: float = 0.0
+) -> Iterator[None]:
     """Let several writers write meanwhile; they have ended when the block is left."""
     tell(f"seed {seed}")
-    writers = [Writer(shop, ledger, number, seed) for number in range(count)]
+    writers = [Writer(shop, ledger, number, seed, rest) for number in range(count)]
     for writer in writers:
         writer.thread.start()
     try:

@@ -21,7 +21,8 @@ from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
 
 #: Unacknowledged messages on the wire. More is slower: paho scans all of them at each PUBACK.
 _ON_THE_WIRE = 20
-_CONNECT_SECONDS = 5.0
+#: Enough for answers that come five seconds late.
+_CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 10
 #: Tables whose rows' last states the broker keeps, if it is asked to.
 RETAINED = frozenset({"products", "variants", "stock_levels", "categories"})
