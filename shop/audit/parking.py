@@ -17,8 +17,6 @@ log = logs.get(__name__)
 
 def park(connection: Connection, sink: str, missing: Sequence[tuple[Gap, bool]]) -> None:
     """Park events, each with whether the sink took its gap event."""
-    if missing:
-        count_parked(connection, sink, len(missing))
     for gap, announced in missing:
         if not _refuse_again(connection, sink, gap.position, gap.reason):
             moment, event = clock.now(), gap.event
@@ -30,6 +28,7 @@ def park(connection: Connection, sink: str, missing: Sequence[tuple[Gap, bool]])
                     state="parked", parked_at=moment, changed_at=moment,
                 )
             )  # fmt: skip
+            count_parked(connection, sink, 1)
         log.warning(
             "event.parked", sink=sink, position=gap.position, event_id=gap.event.event_id,
             reason=gap.reason, announced=announced,
