@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator
 
 from shop.crashes import crash_point
 from shop.errors import Unavailable
-from shop.literals import escaping
+from shop.literals import quicken
 from shop.retry import Backoff, attempts
 
 P = ParamSpec("P")
@@ -209,8 +209,7 @@ def prepare_engine(engine: Engine) -> None:
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
-    # The driver must not begin transactions by itself: a deferred BEGIN that reads before it
-    # writes fails at once with "database is locked" whatever the time-out.
+    # The driver's deferred BEGIN fails at once, "locked", when what has read begins to write.
     connection.isolation_level = None
     for pragma in ("foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
@@ -223,11 +222,9 @@ def _on_sqlite_begin(connection: Connection) -> None:
 
 def _on_mysql_connect(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SET SESSION sql_mode='{_STRICT_MODE}', time_zone='+00:00', innodb_lock_wait_timeout=5"
-        )
-    if type(connection).__module__.startswith("pymysql."):
-        connection.escape = escaping(connection.escape)
+        modes = f"sql_mode='{_STRICT_MODE}', time_zone='+00:00'"
+        cursor.execute(f"SET SESSION {modes}, innodb_lock_wait_timeout=5")
+    quicken(connection)
 
 
 def _on_checkin(_connection: Any, record: Any) -> None:
