@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from bench.stage import Shop
 from shop.audit import capture
-from shop.db import database_url, engine_options, prepare_engine
+from shop.engines import database_url, engine_options, prepare_engine
 from shop.users.models import User
 
 TARGET_P50 = 0.6

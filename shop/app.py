@@ -24,7 +24,8 @@ from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, jobs_commands, shop_commands
 from shop.counters import watch_pool
-from shop.db import READER, database_url, db, engine_options, prepare_engine, reader_options
+from shop.db import READER, db
+from shop.engines import database_url, engine_options, prepare_engine, reader_options
 from shop.idempotency.keys import Keys
 from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
 from shop.limits import throttle

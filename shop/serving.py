@@ -21,7 +21,8 @@ from gunicorn.workers.gthread import ThreadWorker
 from sqlalchemy import create_engine, exc
 from sqlalchemy.pool import NullPool
 
-from shop.db import database_url, reason
+from shop.db import reason
+from shop.engines import database_url
 
 _MOST_WORKERS = 64
 #: Of glibc's malloc.h.

@@ -6,13 +6,14 @@ held and their id order is the row's commit order. Writing them before it gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Dialect, Table, bindparam, event, insert, inspect
+from sqlalchemy import BigInteger, Connection, Dialect, Table, event, insert, inspect
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
@@ -30,6 +31,7 @@ from shop.audit.wake import wake_drain
 
 Row = dict[str, Any]
 
+_NAMED = re.compile(r"%\(\w+\)s")
 _VERBS = {"insert": "created", "update": "updated", "delete": "deleted"}
 
 
@@ -240,39 +242,40 @@ def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
     return result.lastrowid
 
 
-#: Up to so many rows an INSERT is made once, for good; SQLAlchemy cuts larger ones into pieces.
-_FEW = 10
+#: Rows of one INSERT; SQLite takes 32,766 values in a statement.
+_MOST_ROWS = 500
 
 
 def _insert_numbered(
     connection: Connection, table: Any, rows: list[Row], by: str
-) -> Iterable[Sequence[Any]]:
+) -> Iterator[Sequence[Any]]:
     """Insert rows of the same columns; answers the id that each got, beside its value of `by`."""
-    returned = (*table.primary_key.columns, table.columns[by])
-    if len(rows) > _FEW:
-        return connection.execute(insert(table).returning(*returned), rows)
     dialect, names = connection.dialect, frozenset(rows[0])
-    text, order = _inserting_few(table, dialect, names, returned, len(rows))
+    beginning, group, end = _inserting_several(table, dialect, names, by)
     _, columns = _inserting(table, dialect, names)
-    bound = {
-        f"{name}_{number}": process(row[name]) if process else row[name]
-        for number, row in enumerate(rows)
-        for name, process in columns
-    }
-    values = bound if order is None else tuple(bound[name] for name in order)
-    return connection.exec_driver_sql(text, values)
+    for first in range(0, len(rows), _MOST_ROWS):
+        some = rows[first : first + _MOST_ROWS]
+        values = tuple(
+            process(row[name]) if process else row[name]
+            for row in some
+            for name, process in columns
+        )
+        text = beginning + ", ".join([group] * len(some)) + end
+        yield from connection.exec_driver_sql(text, values)
 
 
 @lru_cache
-def _inserting_few(
-    table: Any, dialect: Dialect, names: frozenset[str], returned: tuple[Any, ...], count: int
-) -> tuple[str, Sequence[str] | None]:
-    """An INSERT of so many rows for the driver, and its parameters if they have an order."""
-    rows: list[Row] = [
-        {name: bindparam(f"{name}_{number}") for name in names} for number in range(count)
-    ]
-    made = insert(table).values(rows).returning(*returned).compile(dialect=dialect)
-    return str(made), made.positiontup if dialect.positional else None
+def _inserting_several(
+    table: Any, dialect: Dialect, names: frozenset[str], by: str
+) -> tuple[str, str, str]:
+    """The parts of an INSERT of several rows as the driver takes it; the middle one is a row's."""
+    names_in_order = [column.key for column in table.columns if column.key in names]
+    one = insert(table).returning(*table.primary_key.columns, table.columns[by])
+    text = str(one.compile(dialect=dialect, column_keys=names_in_order))
+    beginning, rest = text.split("VALUES ", 1)
+    group, returning = rest.split(" RETURNING ", 1)
+    # Names would mean the same value in each row.
+    return f"{beginning}VALUES ", _NAMED.sub("%s", group), f" RETURNING {returning}"
 
 
 @lru_cache

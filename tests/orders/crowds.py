@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from shop.app import CHECKS
 from shop.checks import verify
-from shop.db import database_url
+from shop.engines import database_url
 from tests import factories
 from tests.orders.checks import ADDRESS
 from tests.running import RunningShop

@@ -13,7 +13,7 @@ import pytest
 import requests
 from sqlalchemy import create_engine, text
 
-from shop.db import database_url
+from shop.engines import database_url
 from tests.orders.crowds import Crowd, crowd_at, statuses
 
 #: The shop's `innodb_lock_wait_timeout`, and SQLite's as this test sets it.
