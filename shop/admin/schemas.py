@@ -27,7 +27,7 @@ class EntryQuery(PageQuery):
         1, LARGEST_ID, metadata={"description": "Of this row; only together with `table`."}
     )
     actor = Code(
-        r"^[a-z][a-z0-9/-]*$", 100,
+        r"^[a-z][a-z0-9_/-]*$", 100,
         metadata={"description": "By whom: `users/3`, `api-keys/5`, `cli`."},
     )  # fmt: skip
     action = Choice(_ACTIONS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ log = logs.get(__name__)
 
 #: Entries of a seal at most.
 MOST = 1000
+_PAGE = 100
 #: How long the sealer waits when everything is sealed.
 _SECONDS = 1.0
 #: The digest before the first seal.
@@ -96,7 +97,7 @@ def seal(engine: Engine, lease: Lease) -> int:
     with engine.connect() as connection:
         last = connection.execute(queries.LAST_SEAL).first()
         previous, digest = (last.through, last.digest) if last is not None else (0, GENESIS)
-        found = content_of(connection.execute(sealed_between(previous, previous + MOST)).all())
+        found = content_of(_stamped_behind(connection, previous))
     if not found.positions:
         return 0
     through = found.positions[-1]
@@ -108,6 +109,17 @@ def seal(engine: Engine, lease: Lease) -> int:
             return 0
         _insert(connection, previous, through, found, digest)
     return len(found.positions)
+
+
+def _stamped_behind(connection: Connection, previous: int) -> Iterator[Any]:
+    """The next entries, at most `MOST`, a few at a time: other threads publish meanwhile."""
+    first, most = previous, previous + MOST
+    while first < most:
+        rows = connection.execute(sealed_between(first, min(first + _PAGE, most))).all()
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        first += _PAGE
 
 
 def _insert(

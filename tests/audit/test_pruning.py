@@ -91,7 +91,7 @@ def test_the_chain_goes_on_from_where_the_log_begins(
     assert verified(app) == {}
 
     with writing(engine) as connection:
-        connection.execute(text("UPDATE audit_log SET actor = 'users/9' WHERE position = 11"))
+        connection.execute(text("UPDATE audit_log SET actor = 'nobody' WHERE position = 11"))
         # What was removed may not come back either.
         connection.execute(text("UPDATE audit_log SET position = 2 WHERE position = 12"))
 

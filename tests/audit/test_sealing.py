@@ -54,7 +54,7 @@ HARM: dict[str, tuple[str, dict[str, Any]]] = {
         {"what": "changed", "position": 5},
     ),
     "who did it": (
-        "UPDATE audit_log SET actor = 'users/7' WHERE position = 6",
+        "UPDATE audit_log SET actor = 'nobody' WHERE position = 6",
         {"what": "changed", "position": 6},
     ),
     "when": (
