@@ -1,7 +1,4 @@
-"""The data layer: base class, column types, engines and the one way to write.
-
-Facts behind the choices are in docs/architecture.md ("Facts of the engines").
-"""
+"""The data layer: base class, column types, engines, one way to write (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -60,8 +57,7 @@ PATIENCE_SECONDS = 4.0  # Whoever lost later has waited for a lock in vain, long
 READER = "reader"
 #: How long a pooled connection counts as alive after its last use.
 _TRUSTED_SECONDS = 1.0
-#: A transaction that rests so long belongs to a frozen process, whose locks others wait for.
-_IDLE_SECONDS = 10
+_IDLE_SECONDS = 10  # A transaction that rests so long belongs to a frozen process with its locks.
 _STRICT_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
