@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import struct
 import threading
@@ -103,6 +104,8 @@ class Proxy:
         _reset(server)
 
     def _backwards(self, client: socket.socket, server: socket.socket) -> None:
+        answers: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        threading.Thread(target=_answer, args=(client, answers), daemon=True).start()
         welcomed = False
         with contextlib.suppress(OSError):
             while data := server.recv(_PIECE):
@@ -110,9 +113,18 @@ class Proxy:
                     # The second byte of a short packet is the number of those that follow.
                     data = b"" if welcomed else data[: 2 + data[1]]
                 welcomed = True
-                time.sleep(self.delay)
-                client.sendall(data)
-        _reset(client)
+                if data:
+                    answers.put((time.monotonic() + self.delay, data))
+        answers.put((0.0, b""))
+
+
+def _answer(client: socket.socket, answers: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+    """Send each answer when it is due, until an empty one."""
+    with contextlib.suppress(OSError):
+        while (answer := answers.get())[1]:
+            time.sleep(max(answer[0] - time.monotonic(), 0))
+            client.sendall(answer[1])
+    _reset(client)
 
 
 def _reset(sock: socket.socket) -> None:
