@@ -13,13 +13,14 @@ from bench.stage import Gunicorn
 class Memory:
     """Of one server with all its processes, in MiB.
 
-    `resident` counts what processes share once for each of them; `unique` counts what would be
-    freed if they ended.
+    `resident` counts what processes share once for each of them, `together` once for all (Linux's
+    PSS); `unique` is what would be freed if they ended.
     """
 
     what: str
     processes: int
     resident: float
+    together: float
     unique: float
 
 
@@ -41,5 +42,5 @@ def _is_broker(process: psutil.Process) -> bool:
 def _of(what: str, processes: list[psutil.Process]) -> Memory:
     full = [process.memory_full_info() for process in processes]
     mebi = 2**20
-    resident = sum(info.rss for info in full) / mebi
-    return Memory(what, len(full), resident, sum(info.uss for info in full) / mebi)
+    sums = [sum(getattr(info, name) for info in full) / mebi for name in ("rss", "pss", "uss")]
+    return Memory(what, len(full), *sums)

@@ -196,10 +196,14 @@ def _percentiles(result: Result) -> str:
 def of_memory(memories: Sequence[Memory]) -> str:
     """Memory."""
     rows = [
-        (memory.what, str(memory.processes), f"{memory.resident:.0f}", f"{memory.unique:.0f}")
+        (memory.what, str(memory.processes), f"{memory.together:.0f}", f"{memory.resident:.0f}",
+         f"{memory.unique:.0f}")
         for memory in memories
-    ]
-    return table(("server", "processes", "resident MiB (sum)", "unique MiB (sum)"), rows)
+    ]  # fmt: skip
+    headers = (
+        "server", "processes", "MiB together (PSS)", "resident MiB (sum)", "unique MiB (sum)"
+    )  # fmt: skip
+    return table(headers, rows)
 
 
 def of_catalogue(kinds: Sequence[Kind]) -> str:
