@@ -137,7 +137,7 @@ class Mutations:
 
 
 @pytest.mark.parametrize(
-    "count", [200, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
+    "count", [120, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
 )
 def test_there_is_an_event_if_and_only_if_there_was_a_commit(
     app: Flask, staff: dict[str, str], engine: Engine, count: int, monkeypatch: pytest.MonkeyPatch

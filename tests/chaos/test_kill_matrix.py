@@ -59,7 +59,7 @@ def test_whatever_happens_at_any_point_loses_invents_and_reorders_no_event(
         # Late enough that there is always something before it, and something under way.
         shop.change(crash_at=",".join(f"{it}:{passes(it, chance)}:{way}" for it in points))
         with shop:
-            with writing(shop, ledger, seed, WRITERS, rest=0.25):
+            with writing(shop, ledger, seed, WRITERS, rest=0.5 if way == "stop" else 0.25):
                 for number, point in enumerate(points, 1):
                     wait_until(f"a {way} at {point}", partial(has_crashed, shop, number), 30)
                     if way == "stop":
@@ -69,7 +69,7 @@ def test_whatever_happens_at_any_point_loses_invents_and_reorders_no_event(
             most = len(points) * (WINDOW + BATCH)
             figures = check(url, ledger, subscriber.arrivals, prefix=topic, most_duplicates=most)
     tell(f"{engine}, {way} at {', '.join(points)}: {figures}")
-    assert figures.acknowledged > 100
+    assert figures.acknowledged > 50
 
 
 def database_of(engine: str, folder: Path, request: pytest.FixtureRequest) -> str:
@@ -96,7 +96,8 @@ def freeze_and_thaw(shop: RunningShop, url: str) -> None:
     (worker,) = frozen(shop)
     before = lease(url)
     time.sleep(3 * LEASE_SECONDS)
-    if f":{worker.pid}:" in before[0]:
+    # On SQLite it may hold the lock of all who write.
+    if f":{worker.pid}:" in before[0] and not url.startswith("sqlite"):
         # It may hold the lease's row, which the database gives free when it was idle for long.
         wait_until("another leads", lambda: lease(url)[1] > before[1], 30)
     worker.resume()
