@@ -155,7 +155,8 @@ class Bench:
             }
             for engine, url in urls.items():
                 _say(f"{self.large} products on {engine}")
-                shop = stage.Shop(folder / engine.lower(), url, settings={"SHOP_SINKS": "none"})
+                settings = {"SHOP_SINKS": "none", "SHOP_SCHEDULER": "off"}
+                shop = stage.Shop(folder / engine.lower(), url, settings=settings)
                 shop.fill(self.large)
                 with shop.server() as ours:
                     found = catalogue.measure(ours.port, self.asked)

@@ -163,12 +163,11 @@ def start(app: Flask) -> None:
     shop.engine.dispose(close=False)
     shop.reader.dispose(close=False)
     if shop.config.scheduler == "embedded":
-        drain = shop.drain() if shop.config.active_sinks else None
         silence = 2.0 * shop.config.lease_seconds
         if not shop.config.mail_server:
             log.warning("mail.no-server", setting="SHOP_MAIL_URL")
         shop.scheduler = Scheduler(
-            app, shop.jobs, drain, silence_seconds=silence, delivery=shop.delivery(app),
+            app, shop.jobs, shop.drain(), silence_seconds=silence, delivery=shop.delivery(app),
             transfers=shop.transfers(app),
         )  # fmt: skip
         shop.scheduler.start()

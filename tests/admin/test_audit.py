@@ -14,12 +14,14 @@ from sqlalchemy import Engine, event, insert, text
 
 from shop import clock
 from shop.admin.views.audit import _conditions
+from shop.app import start, stop
 from shop.audit import queries
 from shop.audit.events import events_after, stamped
 from shop.audit.models import AuditEntry, AuditSink, ParkedEvent
 from shop.audit.sequencer import stamp
 from shop.db import READER, db, writing
 from tests import factories
+from tests.audit.running import eventually
 from tests.conftest import create_shop
 from tests.servers import MariaDB
 from tests.users.checks import api_key, bearer
@@ -221,6 +223,18 @@ def test_what_has_no_position_yet_is_no_event_yet(
 ) -> None:
     assert client.get(EVENTS, headers=staff).get_json()["items"] == []
     assert entries(client, staff)[0]["position"] is None
+
+
+def test_a_shop_without_a_broker_has_its_events_all_the_same(
+    app: Flask, client: FlaskClient, staff: Headers
+) -> None:
+    assert app.extensions["shop"].config.active_sinks == ()
+    start(app)
+    try:
+        user = factories.create_user(app, email="new@example.com")
+        eventually(lambda: f"users/{user.id}" in client.get(EVENTS, headers=staff).text)
+    finally:
+        stop(app)
 
 
 @pytest.mark.parametrize("url", [f"{AUDIT}?limit=", f"{EVENTS}?limit="])
