@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from bench.drain import cursor
-from bench.stage import Gunicorn, Shop, query
+from bench.stage import Gunicorn, Shop, fill_log, query
 from tests.servers import MariaDB
 
 #: The drain should do at least so much of what it does with a small one.
@@ -34,29 +34,13 @@ class Backlog:
 def measure(shop: Shop, database: MariaDB, events: int) -> Backlog:
     """Fill the log with entries that nobody has stamped, and let a server publish them."""
     found = Backlog(events)
-    _fill(database, _SMALL)
+    fill_log(database, _SMALL)
     with shop.server() as server:
         found.small = _drain(database, server, Backlog())
-    _fill(database, events)
+    fill_log(database, events)
     with shop.server() as server:
         found.large = _drain(database, server, found)
     return found
-
-
-def _fill(database: MariaDB, events: int) -> None:
-    """Copies of one entry, as changes of rows of their own, in pieces of 50,000."""
-    ((last,),) = query(database, "SELECT COALESCE(MAX(id), 0) FROM audit_log")
-    for first in range(0, events, 50_000):
-        count = min(50_000, events - first)
-        query(
-            database,
-            "INSERT INTO audit_log (event_id, table_name, row_id, sequence, action, type, data,"
-            " actor, request_id, created_at)"
-            f" SELECT LPAD({last + first} + seq, 26, '0'), table_name,"
-            f" {10**9 + last + first} + seq, 1, action, type, data, actor, request_id, NOW(6)"
-            f" FROM seq_1_to_{count} JOIN (SELECT * FROM audit_log WHERE table_name = 'products'"
-            " ORDER BY id LIMIT 1) AS entry",
-        )
 
 
 def _drain(database: MariaDB, server: Gunicorn, watched: Backlog) -> float:

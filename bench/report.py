@@ -128,7 +128,7 @@ def of_drain(drain: Drain) -> str:
         for rates in (drain.shop, drain.plain, drain.naive)
     )
     row = (
-        "out of the demo's backlog", shop,
+        "out of a backlog", shop,
         plain, f"{drain.ratio:.2f}", verdict(drain.ratio >= TARGET, f"≥ {TARGET:g}"),
         naive, f"{drain.times_naive:.1f}",
         verdict(drain.times_naive >= TARGET_NAIVE, f"≥ {TARGET_NAIVE:g}"), str(drain.events),

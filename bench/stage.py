@@ -184,6 +184,22 @@ def stocked_skus(port: int, token: str) -> list[str]:
     return skus
 
 
+def fill_log(database: MariaDB, events: int) -> None:
+    """Add entries that nobody has stamped: copies of one, as changes of rows of their own."""
+    ((last,),) = query(database, "SELECT COALESCE(MAX(id), 0) FROM audit_log")
+    for first in range(0, events, 50_000):
+        count = min(50_000, events - first)
+        query(
+            database,
+            "INSERT INTO audit_log (event_id, table_name, row_id, sequence, action, type, data,"
+            " actor, request_id, created_at)"
+            f" SELECT LPAD({last + first} + seq, 26, '0'), table_name,"
+            f" {10**9 + last + first} + seq, 1, action, type, data, actor, request_id, NOW(6)"
+            f" FROM seq_1_to_{count} JOIN (SELECT * FROM audit_log WHERE table_name = 'products'"
+            " ORDER BY id LIMIT 1) AS entry",
+        )
+
+
 def skip_backlog(shop: Shop, database: MariaDB) -> None:
     """Count everything in the log as published, so that no later figure includes its draining.
 

@@ -43,7 +43,9 @@ _VAIN_SECONDS = 10.0
 #: After stamping the sequencer rests: at most this many times as long as stamping took, and at
 #: most so long, since an event waits half of it.
 _REST = 4.0
-_LONGEST_REST = 0.01
+_LONGEST_REST = 0.007
+#: How long a backlog waits at each batch for sinks that have enough, since one may be away.
+_LONGEST_LEAD = 0.2
 
 _MOVE_CURSOR = (
     update(AuditSink)
@@ -84,6 +86,11 @@ class Publisher(threading.Thread):
         """These were just stamped, and need not be read from the log again."""
         self._stamped.append(events)
         self._news.set()
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether much of what was offered is not taken yet."""
+        return len(self._stamped) >= _LATELY // 2
 
     def stop(self) -> None:
         """End soon; what is unacknowledged then is published again by the next leader."""
@@ -259,14 +266,14 @@ class EventReader:
 
     def _take_stamped(self) -> None:
         while self._stamped:
-            events = self._stamped.popleft()
+            events = self._stamped[0]
             known = self._position + 1 - events[0].position
             if known < 0:
                 # Between them and this reader there are others, in the log only.
-                self._stamped.clear()
                 self._news.set()
-            elif known < len(events):
-                self._extend(events[known:])
+                return
+            self._stamped.popleft()
+            self._extend(events[known:])
 
     def _read(self) -> None:
         with self._engine.connect() as connection:
@@ -365,9 +372,16 @@ class Drain:
                     # Under load, entries are stamped in handfuls: a transaction each would take
                     # the machine from those who write them.
                     took = time.monotonic() - started
-                    rest = min(_REST * took, _LONGEST_REST)
-                    self._stopping.wait(rest if len(events) < BATCH else 0)
+                    self._stopping.wait(min(_REST * took, _LONGEST_REST))
+                    if len(events) == BATCH:
+                        self._let_catch_up(publishers)
                 rung = len(events) == BATCH or wait_for_ring(ears)
+
+    def _let_catch_up(self, publishers: Sequence[Publisher]) -> None:
+        """Do not run far ahead of the sinks in a backlog: they would have to read it again."""
+        until = time.monotonic() + _LONGEST_LEAD
+        while time.monotonic() < until and any(it.has_enough for it in publishers):
+            self._stopping.wait(_LONGEST_REST)
 
     def _step_down(self, threads: Sequence[Publisher | Sealer]) -> None:
         for thread in threads:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ MOST = 1000
 _PAGE = 100
 #: How long the sealer waits when everything is sealed.
 _SECONDS = 1.0
+#: With more to seal it rests so many times as long as it worked: publishing comes first.
+_REST = 10.0
 #: The digest before the first seal.
 GENESIS = "0" * 64
 _MARK = 8
@@ -151,9 +154,10 @@ class Sealer(threading.Thread):
         backoff = Backoff(first=1.0, most=60.0)
         while self._lease.held and not self._stopping.is_set():
             try:
+                started = time.monotonic()
                 full = seal(self._engine, self._lease) == MOST
                 backoff.reset()
-                pause = 0.0 if full else _SECONDS
+                pause = _REST * (time.monotonic() - started) if full else _SECONDS
             except exc.SQLAlchemyError as error:
                 log.warning("seal.interrupted", reason=reason(error))
                 pause = backoff.delay()
