@@ -167,7 +167,7 @@ def test_a_lost_race_is_run_again_as_a_whole(app: Flask, session: Session, code:
 def test_a_race_that_is_always_lost_is_reported_as_unavailable(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shop.db.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("shop.retry.time.sleep", lambda _seconds: None)
     attempts = []
 
     @transactional
