@@ -231,6 +231,17 @@ def test_a_reference_of_another_system_names_one_product_and_one_variant(
             assert answer.get_json()["external_reference"] == reference
 
 
+@pytest.mark.parametrize("reference", ['12"', "12'", "12'\"", "12\\"])
+def test_a_taken_reference_is_a_conflict_whatever_quotes_it_has(
+    client: FlaskClient, staff: Headers, reference: str
+) -> None:
+    factories.create_product(client, staff, external_reference=reference)
+
+    same = factories.product_body(external_reference=reference)
+
+    assert_problem(client.post(URL, json=same, headers=staff), "conflict")
+
+
 @pytest.mark.parametrize("reference", ["", " ", "a b", "é", "x" * 101, "a\n", 5, True, []])
 def test_what_is_no_reference_is_refused(
     client: FlaskClient, staff: Headers, reference: Any
