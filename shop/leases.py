@@ -50,9 +50,12 @@ def process_name() -> str:
     return f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def holder(name: str) -> Select[str]:
-    """Who holds the lease `name` now."""
-    return select(LeaseRow.owner).where(LeaseRow.name == name, LeaseRow.expires_ms > database_ms())
+def holder(name: str) -> Select[str, int, int]:
+    """Who holds the lease `name` now: owner, token, and the milliseconds `left` of it."""
+    left = (LeaseRow.expires_ms - database_ms()).label("left")
+    return select(LeaseRow.owner, LeaseRow.token, left).where(
+        LeaseRow.name == name, LeaseRow.expires_ms > database_ms()
+    )
 
 
 class Lease:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sqlalchemy import Connection, Engine, bindparam, exc, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, exc, insert, update
 
 from shop import clock, logs
 from shop.audit import parking, queries, redelivery
@@ -202,9 +202,8 @@ class Publisher(threading.Thread):
             yield connection
 
     def _cursor(self) -> int:
-        where = select(AuditSink.position).where(AuditSink.name == self._sink.name)
         with self._engine.connect() as connection:
-            position = connection.execute(where).scalar_one_or_none()
+            position = connection.execute(queries.cursor_of(self._sink.name)).scalar_one_or_none()
         if position is None:
             # A new sink gets the whole log, as far as there is one.
             with writing(self._engine) as connection:

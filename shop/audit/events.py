@@ -29,13 +29,6 @@ COLUMNS = (
     AuditEntry.data,
 )
 
-_AFTER = (
-    select(*COLUMNS)
-    .where(AuditEntry.position > bindparam("position"))
-    .order_by(AuditEntry.position)
-    .limit(bindparam("most", type_=Integer()))
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -139,14 +132,19 @@ class Gap:
 Outgoing = Event | Gap
 
 
-def events_after(connection: Connection, position: int, limit: int) -> Sequence[Event]:
-    """The next events by position. Positions are dense, so nothing can appear behind a cursor."""
-    return events_of(connection.execute(_AFTER, {"position": position, "most": limit}).all())
-
-
 def stamped(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """What events are made of, by position; for `events_of`."""
     return select(*COLUMNS).where(*conditions).order_by(AuditEntry.position)
+
+
+_AFTER = stamped(AuditEntry.position > bindparam("position")).limit(
+    bindparam("most", type_=Integer())
+)
+
+
+def events_after(connection: Connection, position: int, limit: int) -> Sequence[Event]:
+    """The next events by position. Positions are dense, so nothing can appear behind a cursor."""
+    return events_of(connection.execute(_AFTER, {"position": position, "most": limit}).all())
 
 
 def events_of(rows: Iterable[Any]) -> list[Event]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
+from shop.audit.events import COLUMNS
 from shop.audit.models import (
     AuditEntry,
     AuditHead,
@@ -40,7 +41,7 @@ ENTRY_OF = select(AuditEntry.id).where(AuditEntry.event_id == bindparam("event_i
 def backlog(sinks: Sequence[str]) -> Select[int]:
     """How many entries the slowest of these sinks has not acknowledged; pending ones count."""
     pending = select(func.count()).where(AuditEntry.position.is_(None)).scalar_subquery()
-    head = select(func.coalesce(func.max(AuditHead.position), 0)).scalar_subquery()
+    head = HEAD.scalar_subquery()
     slowest = (
         select(func.coalesce(func.min(AuditSink.position), 0))
         .where(AuditSink.name.in_(sinks))
@@ -102,20 +103,7 @@ def stamped() -> Select[int, int, int]:
 def newest(before: int, limit: int, *conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Entries before the id `before`, newest first."""
     return (
-        select(
-            AuditEntry.id,
-            AuditEntry.position,
-            AuditEntry.event_id,
-            AuditEntry.type,
-            AuditEntry.table_name,
-            AuditEntry.row_id,
-            AuditEntry.sequence,
-            AuditEntry.action,
-            AuditEntry.actor,
-            AuditEntry.request_id,
-            AuditEntry.created_at,
-            AuditEntry.data,
-        )
+        select(AuditEntry.id, *COLUMNS)
         .where(AuditEntry.id < before, *conditions)
         .order_by(AuditEntry.id.desc())
         .limit(limit)
@@ -182,8 +170,3 @@ REPLAYS = (
     .where(Replay.finished_at.is_(None))
     .order_by(Replay.id)
 )
-
-
-def written_at(position: int) -> Select[datetime]:
-    """When the entry at a position was written."""
-    return select(AuditEntry.created_at).where(AuditEntry.position == position)

@@ -38,6 +38,7 @@ _REST = 10.0
 GENESIS = "0" * 64
 _MARK = 8
 
+#: Never another list: what is sealed already was made of these, whatever events may become.
 _SEALED = (
     AuditEntry.position,
     AuditEntry.event_id,

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shop import clock
+from shop import clock, leases
 from shop.audit import queries
-from shop.db import database_ms
-from shop.leases import LeaseRow
 
 Report = dict[str, Any]
 
@@ -27,6 +24,7 @@ def status(session: Session, sinks: Sequence[str]) -> Report:
     pending, pending_since = session.execute(queries.PENDING).one()
     seal = session.execute(queries.LAST_SEAL).first()
     cursors = {row.name: row for row in session.execute(queries.CURSORS)}
+    parked, replays = session.execute(queries.PARKED).all(), session.execute(queries.REPLAYS).all()
     return {
         "head": head,
         "pending": pending,
@@ -37,7 +35,7 @@ def status(session: Session, sinks: Sequence[str]) -> Report:
         "sinks": [
             {"name": name, "configured": name in sinks}
             | _lag(session, cursors.get(name), head, pending, pending_since)
-            | _owed(session, name)
+            | _owed(name, parked, replays)
             for name in sorted({*cursors, *sinks})
         ],
     }
@@ -45,11 +43,8 @@ def status(session: Session, sinks: Sequence[str]) -> Report:
 
 def leader(session: Session) -> Report | None:
     """Who leads the drain, and for how many seconds if it falls silent now."""
-    left = (LeaseRow.expires_ms - database_ms()).label("left")
-    row = session.execute(
-        select(LeaseRow.owner, LeaseRow.token, left).where(LeaseRow.name == "drain")
-    ).first()
-    if row is None or row.left <= 0:
+    row = session.execute(leases.holder("drain")).first()
+    if row is None:
         return None
     return {"owner": row.owner, "token": row.token, "expires_in_seconds": row.left / 1000}
 
@@ -58,7 +53,7 @@ def _lag(
     session: Session, cursor: Any, head: int, pending: int, pending_since: datetime | None
 ) -> Report:
     position = cursor.position if cursor is not None else 0
-    oldest = session.execute(queries.written_at(position + 1)).scalar_one_or_none()
+    oldest = session.execute(queries.time_after(position)).scalar_one_or_none()
     return {
         "position": position,
         "backlog": head - position + pending,
@@ -67,19 +62,17 @@ def _lag(
     }
 
 
-def _owed(session: Session, name: str) -> Report:
+def _owed(name: str, parked: Sequence[Any], replays: Sequence[Any]) -> Report:
     """What a sink refused, and what it is to get again."""
-    rows = session.execute(queries.PARKED).all()
-    states = {state: count for sink, state, count in rows if sink == name}
-    replays = [
-        {"from": row.from_position, "to": row.to_position, "next": row.next_position}
-        for row in session.execute(queries.REPLAYS)
-        if row.sink == name
-    ]
+    states = {state: count for sink, state, count in parked if sink == name}
     return {
         "parked": states.get("parked", 0),
         "requeued": states.get("requeued", 0),
-        "replays": replays,
+        "replays": [
+            {"from": row.from_position, "to": row.to_position, "next": row.next_position}
+            for row in replays
+            if row.sink == name
+        ],
     }
 
 
