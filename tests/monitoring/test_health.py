@@ -19,17 +19,8 @@ from shop.audit.troubles import SinkTrouble
 from shop.jobs.models import JobRun
 from shop.jobs.slots import slot_name
 from shop.leases import Lease
-from shop.monitoring.readiness import Watch
 from tests import factories
 from tests.servers import free_port
-
-
-@pytest.fixture
-def watched(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """A shop whose events should go to MQTT; nobody publishes them."""
-    watch: Watch = app.extensions["watch"]
-    monkeypatch.setitem(app.extensions, "watch", Watch(("mqtt",), watch.plans))
-    return app
 
 
 def test_a_shop_with_its_database_is_ready(client: FlaskClient) -> None:

@@ -20,7 +20,6 @@ from shop.audit.sinks.base import SinkDown
 from shop.audit.troubles import SinkTrouble, Troubles, count_parked
 from shop.db import writing
 from shop.jobs.models import JobRun
-from shop.monitoring.readiness import Watch
 from tests import factories
 from tests.monitoring.checks import NAMES, Scrape
 from tests.orders.checks import placed
@@ -35,14 +34,6 @@ def scrape(client: FlaskClient) -> Scrape:
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
     return Scrape(answer.get_data(as_text=True))
-
-
-@pytest.fixture
-def watched(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """A shop whose events should go to MQTT; nobody publishes them."""
-    watch: Watch = app.extensions["watch"]
-    monkeypatch.setitem(app.extensions, "watch", Watch(("mqtt",), watch.plans))
-    return app
 
 
 def test_every_metric_of_the_contract_is_there(watched: Flask) -> None:
