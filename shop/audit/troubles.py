@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -48,10 +49,15 @@ def troubles() -> Select[str, int, int, datetime | None]:
 
 def count_parked(connection: Connection, sink: str, events: int) -> None:
     """Count events that a sink refused for good, in the transaction that parks them."""
-    more = update(SinkTrouble).where(SinkTrouble.sink == sink)
-    if connection.execute(more.values(parked=SinkTrouble.parked + events)).rowcount == 0:
-        first = {"sink": sink, "failures": 0, "parked": events, "reason": ""}
-        connection.execute(insert(SinkTrouble).values(first))
+    _note(connection, sink, {"parked": SinkTrouble.parked + events}, {"parked": events})
+
+
+def _note(connection: Connection, sink: str, more: dict[str, Any], first: dict[str, Any]) -> None:
+    """Change the row of a sink; `first` is what is known of one that has none yet."""
+    known = update(SinkTrouble).where(SinkTrouble.sink == sink)
+    if connection.execute(known.values(more)).rowcount == 0:
+        row = {"sink": sink, "failures": 0, "parked": 0, "reason": ""} | first
+        connection.execute(insert(SinkTrouble).values(row))
 
 
 class Troubles:
@@ -68,23 +74,12 @@ class Troubles:
         if isinstance(error, exc.SQLAlchemyError):
             return
         self._may_be_open = True
-        why = reason(error)
-        known = update(SinkTrouble).where(SinkTrouble.sink == self._sink)
-        more = {
-            "failures": SinkTrouble.failures + 1,
-            "since": func.coalesce(SinkTrouble.since, clock.now()),
-            "reason": why,
-        }
-        first = {
-            "sink": self._sink,
-            "failures": 1,
-            "parked": 0,
-            "since": clock.now(),
-            "reason": why,
-        }
+        why, moment = reason(error), clock.now()
+        since = func.coalesce(SinkTrouble.since, moment)
+        more = {"failures": SinkTrouble.failures + 1, "since": since, "reason": why}
+        first = {"failures": 1, "since": moment, "reason": why}
         with contextlib.suppress(exc.SQLAlchemyError), writing(self._engine) as connection:
-            if connection.execute(known.values(more)).rowcount == 0:
-                connection.execute(insert(SinkTrouble).values(first))
+            _note(connection, self._sink, more, first)
 
     def over(self) -> None:
         """The sink works."""

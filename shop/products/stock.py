@@ -123,8 +123,11 @@ def take(writes: AuditedWrites, counts: Mapping[int, int]) -> None:
 
 @lru_cache
 def _taking(variants: int) -> Update:
-    """One statement for so many variants. It locks them in the order of their ids: the primary key
-    leads it there, and rows that it does not change it does not wait for."""
+    """One statement that takes from so many variants.
+
+    It locks them in the order of their ids: the primary key leads it there, and rows that it does
+    not change it does not wait for.
+    """
     ids: list[Any] = [bindparam(f"variant_{number}") for number in range(variants)]
     counts: list[Any] = [bindparam(f"count_{number}") for number in range(variants)]
     count = case(dict(zip(ids, counts, strict=True)), value=StockLevel.variant_id)
