@@ -85,7 +85,7 @@ class Config:
         5, "How long a silent leader is waited for before another takes over.", low=2, high=300
     )
     drain_window: int = setting(50, "Events in flight to a sink.", low=1, high=1000)
-    drain_batch: int = setting(50, "Acknowledgements per move of a cursor.", low=1, high=10_000)
+    drain_batch: int = setting(500, "Acknowledgements per move of a cursor.", low=1, high=10_000)
     drain_poll_milliseconds: int = setting(
         500, "How often the drain looks by itself, besides being woken.", low=5, high=60_000
     )

@@ -151,10 +151,15 @@ class Publisher(threading.Thread):
                 backoff.reset()
 
     def _fill(self, delivery: Delivery, unsent: EventReader) -> None:
+        sent = []
         while delivery.has_room(self._window) and (event := next(unsent, None)) is not None:
             if delivery.hand_over(event):
-                crash_point("after-publish")
-                self.on_published(event)
+                sent.append(event)
+        if sent:
+            self._sink.flush()
+        for event in sent:
+            crash_point("after-publish")
+            self.on_published(event)
 
     def _listen(self, delivery: Delivery) -> bool:
         """Whether the sink said something, or had nothing to say."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Integer, Select, bindparam, select
@@ -30,8 +30,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A stamped audit entry, ready to be sent."""
 
     position: int
@@ -149,4 +148,4 @@ def events_after(connection: Connection, position: int, limit: int) -> Sequence[
 
 def events_of(rows: Iterable[Any]) -> list[Event]:
     """The events of rows that `stamped` found."""
-    return [Event(*cast(tuple[Any, ...], row)) for row in rows]
+    return [Event._make(row) for row in rows]

@@ -51,6 +51,13 @@ class Sink(ABC):
             SinkRefused: it cannot be sent at all; the next one can.
         """
 
+    def flush(self) -> None:  # noqa: B027 (a sink that keeps nothing back has nothing to do)
+        """Send what was handed over and kept back to go together; so does `acknowledged`.
+
+        Raises:
+            SinkDown: the connection is lost.
+        """
+
     @abstractmethod
     def acknowledged(self, timeout: float) -> Sequence[int]:
         """Positions acknowledged since the last call; waits for one at most `timeout` seconds.

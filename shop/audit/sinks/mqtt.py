@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 
 from shop.audit.events import Event, Outgoing
 from shop.audit.sinks.base import Sink, SinkDown, SinkRefused
+from shop.audit.sinks.wire import BufferedClient, BufferedSocket
 
 #: Unacknowledged messages on the wire. More is slower: paho scans all of them at each PUBACK.
 _ON_THE_WIRE = 20
@@ -75,7 +76,7 @@ class MqttSink(Sink):
         self._url = urlsplit("")
         self._prefix = prefix
         self._properties = _content_type()
-        self._client: mqtt.Client | None = None
+        self._client: BufferedClient | None = None
         self._connected = False
         self._trouble: str | None = None
         self._retain = retain
@@ -120,10 +121,10 @@ class MqttSink(Sink):
                 raise SinkDown(f"the broker at {self.address} gives no answer")
             self._serve(0.1)
 
-    def _new_client(self) -> mqtt.Client:
+    def _new_client(self) -> BufferedClient:
         # A new client for each connection, and none reconnects by itself: it would send again
         # what it still holds, and the log is the only queue.
-        client = mqtt.Client(
+        client = BufferedClient(
             CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5, reconnect_on_failure=False
         )
         client.connect_timeout = _CONNECT_SECONDS
@@ -179,6 +180,10 @@ class MqttSink(Sink):
             raise SinkDown(f"{self.address}: {mqtt.error_string(info.rc)}")
         return info.mid
 
+    def flush(self) -> None:
+        if self._client is not None and (sock := self._client.wire) is not None:
+            self._flush(sock)
+
     def acknowledged(self, timeout: float) -> Sequence[int]:
         if not self._refusals:
             try:
@@ -202,20 +207,25 @@ class MqttSink(Sink):
         """Read and write what is there, waiting at most `timeout` for something to be."""
         self._raise_trouble()
         assert self._client is not None
-        sock = self._client.socket()
+        sock = self._client.wire
         if sock is None:
             raise SinkDown(f"the connection to {self.address} is closed")
-        # TLS may hold bytes that the socket no longer shows as readable.
-        decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        left = not self._flush(sock) or self._client.want_write()
         poll = select.poll()
-        poll.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
-        ready = poll.poll(0 if decrypted else timeout * 1000)
-        if decrypted or any(what & ~select.POLLOUT for _, what in ready):
+        poll.register(sock, select.POLLIN | (select.POLLOUT if left else 0))
+        ready = poll.poll(0 if sock.holds_read else timeout * 1000)
+        if sock.holds_read or any(what & ~select.POLLOUT for _, what in ready):
             self._client.loop_read()
         if any(what & select.POLLOUT for _, what in ready):
             self._client.loop_write()
         self._client.loop_misc()
         self._raise_trouble()
+
+    def _flush(self, sock: BufferedSocket) -> bool:
+        try:
+            return sock.flush()
+        except OSError as error:
+            raise SinkDown(f"the connection to {self.address} is lost: {error}") from error
 
     def _raise_trouble(self) -> None:
         if self._trouble is not None or self._client is None:

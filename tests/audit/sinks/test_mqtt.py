@@ -45,6 +45,7 @@ def test_an_event_arrives_as_the_contract_says(mosquitto: Mosquitto) -> None:
     with subscriber(mosquitto, "my/shop/#") as messages:
         sink.open()
         sink.publish(event(42))
+        sink.flush()
         message = messages.get(timeout=10)
     sink.close()
 

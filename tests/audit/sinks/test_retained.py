@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ def kept(mosquitto: Mosquitto, prefix: str, among: int) -> dict[str, bytes]:
     with subscriber(mosquitto, f"{prefix}/#") as messages:
         marker = retaining(mosquitto, prefix, retain=False)
         marker.publish(event(among, table="markers"))
+        marker.flush()
         while True:
             try:
                 message = messages.get(timeout=10)
@@ -46,7 +46,7 @@ def test_the_last_state_of_the_catalogue_and_nothing_else_is_kept(mosquitto: Mos
     tables = [*sorted(RETAINED), "users", "orders", "payments"]
     for number, table in enumerate(tables, start=1):
         sink.publish(event(number, table=table))
-    sink.publish(replace(event(20, table="products"), row_id=4, sequence=2, action="update"))
+    sink.publish(event(20, table="products")._replace(row_id=4, sequence=2, action="update"))
     assert len(collect(sink, len(tables) + 1)) == len(tables) + 1
     sink.close()
 
@@ -62,10 +62,12 @@ def test_the_last_state_of_the_catalogue_and_nothing_else_is_kept(mosquitto: Mos
 def test_what_is_deleted_is_kept_no_more_and_its_event_arrives(mosquitto: Mosquitto) -> None:
     sink = retaining(mosquitto, "cleared")
     sink.publish(event(1))
-    gone = replace(event(2), row_id=1, sequence=2, action="delete")
+    sink.flush()
+    gone = event(2)._replace(row_id=1, sequence=2, action="delete")
     with subscriber(mosquitto, "cleared/#") as messages:
         assert messages.get(timeout=10).retain
         sink.publish(gone)
+        sink.flush()
         heard = [messages.get(timeout=10) for _ in range(2)]
     assert sorted(collect(sink, 2)) == [1, 2]
     assert sink.acknowledged(0.05) == []
@@ -77,10 +79,10 @@ def test_what_is_deleted_is_kept_no_more_and_its_event_arrives(mosquitto: Mosqui
 
 def test_what_is_sent_again_and_gap_events_are_no_last_state(mosquitto: Mosquitto) -> None:
     sink = retaining(mosquitto, "again")
-    newest = replace(event(5), row_id=1, sequence=2)
+    newest = event(5)._replace(row_id=1, sequence=2)
     sink.publish(newest)
     sink.publish(event(1), again=True)
-    sink.publish(replace(event(1), action="delete"), again=True)
+    sink.publish(event(1)._replace(action="delete"), again=True)
     sink.publish(Gap(newest, "too large"))
     collect(sink, 4)
     sink.close()
@@ -91,7 +93,7 @@ def test_what_is_sent_again_and_gap_events_are_no_last_state(mosquitto: Mosquitt
 def test_without_the_setting_nothing_is_kept(mosquitto: Mosquitto) -> None:
     sink = retaining(mosquitto, "plain", retain=False)
     sink.publish(event(1))
-    sink.publish(replace(event(2), action="delete"))
+    sink.publish(event(2)._replace(action="delete"))
     assert sorted(collect(sink, 2)) == [1, 2]
     sink.close()
 
@@ -104,7 +106,7 @@ def test_what_mqtt_itself_cannot_carry_is_refused(mosquitto: Mosquitto) -> None:
             return bytes(268_435_455)
 
     sink = retaining(mosquitto, "huge")
-    large = Huge(*(getattr(event(1), name) for name in Event.__slots__))
+    large = Huge(*event(1))
 
     with pytest.raises(SinkRefused, match="too large for MQTT") as refusal:
         sink.publish(large)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -78,5 +77,5 @@ def test_no_wildcard_is_ever_published_to(mosquitto: Mosquitto, table: str) -> N
     sink = MqttSink(lambda: mosquitto.url, "shop")
     sink.open()
     with pytest.raises(ValueError, match="topic"):
-        sink.publish(replace(event(1), table=table))
+        sink.publish(event(1)._replace(table=table))
     sink.close()
