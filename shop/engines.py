@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
+from shop.bundles import BundlingCursor
 from shop.literals import quicken
 
 #: How long a pooled connection counts as alive after its last use.
@@ -48,6 +49,7 @@ def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, 
     if url.get_driver_name() == "pymysql":
         options["connect_args"] = {
             "charset": "utf8mb4",
+            "cursorclass": BundlingCursor,
             "connect_timeout": min(answer_seconds, 5),
             "read_timeout": answer_seconds,
             "write_timeout": answer_seconds,

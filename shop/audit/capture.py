@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import orjson
 from sqlalchemy import BigInteger, Connection, Dialect, Table, event, insert, inspect
@@ -28,6 +28,7 @@ from ulid_transform import ulid_now
 from shop import clock, provenance
 from shop.audit.models import AuditEntry
 from shop.audit.wake import wake_drain
+from shop.bundles import Answer, Bundle
 
 Row = dict[str, Any]
 
@@ -146,7 +147,8 @@ def _entries(session: Session) -> Iterable[Row]:
 class AuditedWrites:
     """Writes rows of audited tables without objects: several times faster, and as audited.
 
-    The entries of all rows are written when the block ends::
+    The entries of all rows are written when the block ends, together with what was left for
+    `later`::
 
         with AuditedWrites(session) as writes:
             product = writes.insert(Product, name="Oak table", ...)
@@ -157,24 +159,50 @@ class AuditedWrites:
         self.connection = session.connection()
         self._moment = clock.now()
         self._changes: list[tuple[type[Audited], str, Row | None, Row]] = []
+        self._later: list[tuple[Table, list[Row]]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None and self._changes:
+        if kind is not None:
+            return
+        if self._changes:
             written = clock.now()
             entries = [_entry(*change, written) for change in self._changes]
-            insert_rows(self.connection, AuditEntry.__table__, entries)
+            self.later(AuditEntry.__table__, entries)
             self._session.info["audited"] = True
+        self._write_the_rest()
+
+    def _write_the_rest(self) -> None:
+        bundle = Bundle(self.connection)
+        for table, rows in self._later:
+            if len(rows) > _FEW:
+                bundle.send()
+                bundle = Bundle(self.connection)
+                insert_rows(self.connection, table, rows)
+            else:
+                add_insert(bundle, table, rows)
+        bundle.send()
+
+    def later(self, table: Any, rows: list[Row]) -> None:
+        """Insert rows of the same columns when the block ends: nobody needs their ids before."""
+        if rows:
+            self._later.append((table, rows))
 
     def insert(self, model: type[Audited], **values: Any) -> Row:
         """Insert one row; answers it as it is stored: id, version 1 and defaults filled in."""
-        table = model.__table__
-        row = {name: self._default(column) for name, column in _defaults(table)}
-        row |= {"version": 1} | values
-        (key,) = table.primary_key.columns.keys()
-        number = insert_rows(self.connection, table, [row])
+        row = self.row_of(model, **values)
+        return self.inserted(model, row, insert_rows(self.connection, model.__table__, [row]))
+
+    def row_of(self, model: type[Audited], **values: Any) -> Row:
+        """A new row as it is to be stored, by a statement that the caller sends."""
+        row = {name: self._default(column) for name, column in _defaults(model.__table__)}
+        return row | {"version": 1} | values
+
+    def inserted(self, model: type[Audited], row: Row, number: int) -> Row:
+        """Say that a row was inserted under the id `number`, unless it has one; answers it."""
+        (key,) = model.__table__.primary_key.columns.keys()
         row.setdefault(key, number)
         self._changes.append((model, "insert", None, row))
         return row
@@ -185,16 +213,17 @@ class AuditedWrites:
         """Insert rows that name the same columns, with few statements; answers what `insert` does.
 
         Where the database makes the ids, `by` is a unique column that tells which row got which.
-        (MySQL cannot tell the ids of several rows: it inserts them one by one.)
+        (MySQL cannot tell the ids of several rows: it inserts them one by one.) Without it they
+        are inserted `later`.
         """
         table = model.__table__
         (key,) = table.primary_key.columns.keys()
-        if len(rows) < 2 or not (by is None or self.connection.dialect.insert_returning):
+        if by is not None and (len(rows) < 2 or not self.connection.dialect.insert_returning):
             return [self.insert(model, **row) for row in rows]
         defaults = {name: self._default(column) for name, column in _defaults(table)}
         whole = [defaults | {"version": 1} | row for row in rows]
         if by is None:
-            insert_rows(self.connection, table, whole)
+            self.later(table, whole)
         else:
             ids = {name: id_ for id_, name in _insert_numbered(self.connection, table, whole, by)}
             for row in whole:
@@ -214,15 +243,52 @@ class AuditedWrites:
         return self._moment if callable(value) else value
 
 
+#: Rows of one INSERT; SQLite takes 32,766 values in a statement.
+_MOST_ROWS = 500
+#: So many rows of one table may go in a bundle.
+_FEW = 50
+
+
+class _Insert(NamedTuple):
+    """An INSERT as the driver takes it, in parts: `group` is what stands there for each row."""
+
+    beginning: str
+    group: str
+    end: str
+    columns: list[tuple[str, Callable[[Any], Any] | None]]
+
+    def of(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The statement and its values."""
+        values = tuple(
+            process(row[name]) if process else row[name]
+            for row in rows
+            for name, process in self.columns
+        )
+        return self.beginning + ", ".join([self.group] * len(rows)) + self.end, values
+
+
 @lru_cache
 def _inserting(
-    table: Any, dialect: Dialect, names: frozenset[str]
-) -> tuple[str, list[tuple[str, Callable[[Any], Any] | None]]]:
-    """An INSERT as the driver takes it, and each column with what makes the driver's value."""
+    table: Any, dialect: Dialect, names: frozenset[str], returned: str | None = None
+) -> _Insert:
+    """An INSERT of these columns; it answers the key and the column `returned`, if there is one."""
     columns = [column for column in table.columns if column.key in names]
-    text = insert(table).compile(dialect=dialect, column_keys=[column.key for column in columns])
+    one = insert(table)
+    if returned is not None:
+        one = one.returning(*table.primary_key.columns, table.columns[returned])
+    text = str(one.compile(dialect=dialect, column_keys=[column.key for column in columns]))
+    beginning, rest = text.split("VALUES ", 1)
+    group, returning, answered = rest.partition(" RETURNING ")
     types = {column.key: column.type.dialect_impl(dialect) for column in columns}
-    return str(text), [(name, it.bind_processor(dialect)) for name, it in types.items()]
+    bound = [(name, it.bind_processor(dialect)) for name, it in types.items()]
+    # Names would mean the same value in each row.
+    group = _NAMED.sub("%s", group)
+    return _Insert(f"{beginning}VALUES ", group, returning + answered, bound)
+
+
+def add_insert(bundle: Bundle, table: Any, rows: Sequence[Row]) -> Answer:
+    """Add one INSERT of some rows of the same columns to a bundle."""
+    return bundle.add(*_inserting(table, bundle.dialect, frozenset(rows[0])).of(rows))
 
 
 def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
@@ -230,52 +296,22 @@ def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
 
     For the hot paths: the statement is made once, for good, and the driver gets it as it is.
     """
-    dialect = connection.dialect
-    text, columns = _inserting(table, dialect, frozenset(rows[0]))
-    bound: list[Any] = [
-        {name: process(row[name]) if process else row[name] for name, process in columns}
-        for row in rows
-    ]
-    if dialect.positional:
-        bound = [tuple(row.values()) for row in bound]
-    result = connection.exec_driver_sql(text, bound if len(bound) > 1 else bound[0])
-    return result.lastrowid
-
-
-#: Rows of one INSERT; SQLite takes 32,766 values in a statement.
-_MOST_ROWS = 500
+    inserting = _inserting(table, connection.dialect, frozenset(rows[0]))
+    if len(rows) == 1:
+        return connection.exec_driver_sql(*inserting.of(rows)).lastrowid
+    text, _ = inserting.of(rows[:1])
+    # The driver makes long statements of them, but not too long ones.
+    bound: list[Any] = [inserting.of([row])[1] for row in rows]
+    return connection.exec_driver_sql(text, bound).lastrowid
 
 
 def _insert_numbered(
     connection: Connection, table: Any, rows: list[Row], by: str
 ) -> Iterator[Sequence[Any]]:
     """Insert rows of the same columns; answers the id that each got, beside its value of `by`."""
-    dialect, names = connection.dialect, frozenset(rows[0])
-    beginning, group, end = _inserting_several(table, dialect, names, by)
-    _, columns = _inserting(table, dialect, names)
+    inserting = _inserting(table, connection.dialect, frozenset(rows[0]), by)
     for first in range(0, len(rows), _MOST_ROWS):
-        some = rows[first : first + _MOST_ROWS]
-        values = tuple(
-            process(row[name]) if process else row[name]
-            for row in some
-            for name, process in columns
-        )
-        text = beginning + ", ".join([group] * len(some)) + end
-        yield from connection.exec_driver_sql(text, values)
-
-
-@lru_cache
-def _inserting_several(
-    table: Any, dialect: Dialect, names: frozenset[str], by: str
-) -> tuple[str, str, str]:
-    """The parts of an INSERT of several rows as the driver takes it; the middle one is a row's."""
-    names_in_order = [column.key for column in table.columns if column.key in names]
-    one = insert(table).returning(*table.primary_key.columns, table.columns[by])
-    text = str(one.compile(dialect=dialect, column_keys=names_in_order))
-    beginning, rest = text.split("VALUES ", 1)
-    group, returning = rest.split(" RETURNING ", 1)
-    # Names would mean the same value in each row.
-    return f"{beginning}VALUES ", _NAMED.sub("%s", group), f" RETURNING {returning}"
+        yield from connection.exec_driver_sql(*inserting.of(rows[first : first + _MOST_ROWS]))
 
 
 @lru_cache

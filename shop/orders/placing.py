@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row, insert_rows
+from shop.audit.capture import AuditedWrites, Row, add_insert
+from shop.bundles import Bundle
 from shop.crashes import crash_point
-from shop.db import is_missing_reference
+from shop.db import is_missing_reference, read
 from shop.errors import Conflict, Fault, Invalid, NotFound
 from shop.orders import queries
 from shop.orders.models import Order, OrderHistory, OrderItem, shipping_columns
@@ -78,36 +79,62 @@ def place_order(session: Session, wish: Wish, *, currency: str, patience: timede
     quantities: dict[str, int] = {}
     for item in wish.items:
         quantities[item["sku"]] = quantities.get(item["sku"], 0) + item["quantity"]
-    values = {"skus": list(quantities), "id": wish.user_id}
-    found = session.connection().execute(queries.WANTED, values).all()
-    _check_there(wish, quantities, {row.sku: row.on_hand for row in found})
-    counts = {row.id: quantities[row.sku] for row in found}
+    offers = _offers(session, wish, quantities)
+    lines = [_line(offer, quantities[offer.sku]) for offer in offers]
+    total = sum(line["total"] for line in lines)
+    _check_offers(wish, offers, currency, total)
     with AuditedWrites(session) as writes:
-        try:
-            stock.take(writes, counts)
-        except stock.SoldOut:
-            now = session.connection().execute(queries.WANTED, values).all()
-            _check_there(wish, quantities, {row.sku: row.on_hand for row in now})
-            raise stock.OutOfStock("Something was sold at this moment. Look again.") from None
+        row = writes.row_of(
+            Order, number=new_number(), user_id=wish.user_id, email=offers[0].email or "",
+            currency=currency, subtotal=total, total=total, expires_at=clock.now() + patience,
+            **shipping_columns(wish.address),
+        )  # fmt: skip
+        order, changes = _take_and_insert(writes, wish, quantities, offers, row)
         crash_point("order-stock-taken")
-        offers = session.connection().execute(queries.OFFERS, {"ids": list(counts)}).all()
-        lines = [_line(offer, counts[offer.id]) for offer in _in_order(offers, quantities)]
-        _check_offers(wish, offers, currency, sum(line["total"] for line in lines))
-        placed = _insert(
-            writes, wish, lines, email=found[0].email, currency=currency, patience=patience
-        )
-        changes = [
-            stock.Change(o.id, o.product_id, -counts[o.id], o.on_hand, o.version) for o in offers
-        ]
-        stock.record(writes, changes, "sold", order_id=placed.order["id"])
+        placed = _insert_lines(writes, order, lines)
+        stock.record(writes, changes, "sold", order_id=order["id"])
         crash_point("order-inserted")
     return placed
 
 
-def _in_order(offers: Sequence[Any], quantities: Mapping[str, int]) -> list[Any]:
-    by_sku = {offer.sku: offer for offer in offers}
-    # A SKU may have been given to another variant since they were looked up.
-    return [by_sku.pop(sku) for sku in quantities if sku in by_sku] + list(by_sku.values())
+def _offers(session: Session, wish: Wish, quantities: Mapping[str, int]) -> list[Any]:
+    """What is wanted, in the order in which it was asked for. Raises NoSuchSku, OutOfStock."""
+    values = {"skus": list(quantities), "id": wish.user_id}
+    found = session.connection().execute(queries.OFFERS, values).all()
+    _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in found})
+    by_sku = {offer.sku: offer for offer in found}
+    return [by_sku[sku] for sku in quantities]
+
+
+def _take_and_insert(
+    writes: AuditedWrites,
+    wish: Wish,
+    quantities: Mapping[str, int],
+    offers: Sequence[Any],
+    row: Row,
+) -> tuple[Row, list[stock.Change]]:
+    """Take the stock, and insert the order behind it; both are sent at once.
+
+    Raises:
+        OutOfStock: somebody was faster.
+        NotFound: the account was closed at this moment.
+    """
+    bundle = Bundle(writes.connection)
+    taking = stock.take(bundle, {offer.id: quantities[offer.sku] for offer in offers})
+    inserted = add_insert(bundle, Order.__table__, [row])
+    try:
+        bundle.send()
+        changes = taking.changes({offer.id: offer.product_id for offer in offers})
+    except stock.SoldOut:
+        # Asked past this transaction, which has taken of some already.
+        now = read(queries.OFFERS, skus=list(quantities), id=wish.user_id)
+        _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in now})
+        raise stock.OutOfStock("Something was sold at this moment. Look again.") from None
+    except IntegrityError as error:
+        if is_missing_reference(error):
+            raise NotFound("This account was closed.") from error
+        raise
+    return writes.inserted(Order, row, inserted.lastrowid), changes
 
 
 def _line(offer: Any, quantity: int) -> dict[str, Any]:
@@ -176,34 +203,14 @@ def _check_offers(wish: Wish, offers: Sequence[Any], currency: str, total: int) 
         )
 
 
-def _insert(
-    writes: AuditedWrites,
-    wish: Wish,
-    lines: list[dict[str, Any]],
-    *,
-    email: str | None,
-    currency: str,
-    patience: timedelta,
-) -> Placed:
-    now = clock.now()
-    subtotal = sum(line["total"] for line in lines)
-    try:
-        order = writes.insert(
-            Order, number=new_number(), user_id=wish.user_id, email=email or "",
-            currency=currency, subtotal=subtotal, total=subtotal, expires_at=now + patience,
-            **shipping_columns(wish.address),
-        )  # fmt: skip
-    except IntegrityError as error:
-        if is_missing_reference(error):
-            raise NotFound("This account was closed.") from error
-        raise
+def _insert_lines(writes: AuditedWrites, order: Row, lines: Sequence[Row]) -> Placed:
     rows = [{"order_id": order["id"]} | line for line in lines]
     items = writes.insert_many(OrderItem, rows, by="variant_id")
     line = {
-        "order_id": order["id"], "at": now, "actor": provenance.actor.get(), "action": "place",
-        "from_state": None, "to_state": "placed",
+        "order_id": order["id"], "at": clock.now(), "actor": provenance.actor.get(),
+        "action": "place", "from_state": None, "to_state": "placed",
     }  # fmt: skip
-    insert_rows(writes.connection, OrderHistory.__table__, [line])
+    writes.later(OrderHistory.__table__, [line])
     return Placed(order, items, [line])
 
 

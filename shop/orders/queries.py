@@ -12,19 +12,7 @@ from shop.orders.models import Order, OrderItem, Payment, PaymentEvent, Refund
 from shop.products.models import Product, StockLevel, Variant
 from shop.users.models import User
 
-#: Which variants the SKUs `skus` name, how many are there now, and the address of the buyer `id`.
-WANTED = (
-    select(
-        Variant.id,
-        Variant.sku,
-        StockLevel.on_hand,
-        select(User.email).where(User.id == bindparam("id")).scalar_subquery().label("email"),
-    )
-    .join(StockLevel, StockLevel.variant_id == Variant.id)
-    .where(Variant.sku.in_(bindparam("skus", expanding=True)))
-)
-
-#: What the variants `ids` are offered for, and what is left of them.
+#: What the SKUs `skus` name and are offered for, how many are there, and the buyer's address.
 OFFERS = (
     select(
         Variant.id,
@@ -36,11 +24,11 @@ OFFERS = (
         Product.name.label("product_name"),
         Product.status,
         StockLevel.on_hand,
-        StockLevel.version,
+        select(User.email).where(User.id == bindparam("id")).scalar_subquery().label("email"),
     )
     .join(Product, Product.id == Variant.product_id)
     .join(StockLevel, StockLevel.variant_id == Variant.id)
-    .where(Variant.id.in_(bindparam("ids", expanding=True)))
+    .where(Variant.sku.in_(bindparam("skus", expanding=True)))
 )
 
 _WHOLE = (

@@ -101,7 +101,8 @@ class _Written:
         """Write the listings of all that was created and changed."""
         if self.created:
             new = [(it.product, it.variants) for it in self.created]
-            listings.open_listings(session.connection(), new)
+            with AuditedWrites(session) as writes:
+                listings.open_listings(writes, new)
         for _, product in sorted(self.changed.items()):
             listings.refresh(session, product)
 

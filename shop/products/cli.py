@@ -93,7 +93,7 @@ def _product_adder(
             for idea in ideas
         ]
         created = operations.insert_products(writes, bodies)
-        listings.open_listings(writes.connection, [(it.product, it.variants) for it in created])
+        listings.open_listings(writes, [(it.product, it.variants) for it in created])
 
     return add
 

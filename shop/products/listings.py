@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.orm import Session
 
-from shop.audit.capture import insert_rows
+from shop.audit.capture import AuditedWrites, insert_rows
 from shop.products import search
 from shop.products.models import ListedAttribute, Product, ProductListing, Variant
 
@@ -20,7 +20,7 @@ _LONGEST_NAME = 100
 
 
 def open_listings(
-    connection: Connection,
+    writes: AuditedWrites,
     products: Iterable[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
 ) -> None:
     """Write the listings of new products, each with its variants and their `on_hand`, as stored."""
@@ -31,9 +31,8 @@ def open_listings(
         opened = {"product_id": product["id"], "rating": 0, "stocked_variants": stocked}
         rows.append(_derived(product, variants) | opened)
         values += _attribute_rows(product["id"], _attributes(product, variants))
-    insert_rows(connection, ProductListing.__table__, rows)
-    if values:
-        insert_rows(connection, ListedAttribute.__table__, values)
+    writes.later(ProductListing.__table__, rows)
+    writes.later(ListedAttribute.__table__, values)
 
 
 def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:

@@ -115,7 +115,7 @@ def attributes_in(data: dict[str, Any]) -> attributes.Parts:
 def insert_product(writes: AuditedWrites, data: dict[str, Any]) -> Created:
     """Insert the rows of a product, whose attributes fit; see `create_product`."""
     (created,) = insert_products(writes, [data])
-    listings.open_listings(writes.connection, [(created.product, created.variants)])
+    listings.open_listings(writes, [(created.product, created.variants)])
     return created
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.audit.capture import AuditedWrites, Row, insert_rows
+from shop.audit.capture import AuditedWrites, Row
 from shop.products import queries
 from shop.products.models import PriceChange, Variant
 
@@ -39,7 +39,7 @@ def open_history(writes: AuditedWrites, variants: Sequence[Row]) -> None:
         }
         for variant in variants
     ]  # fmt: skip
-    insert_rows(writes.connection, PriceChange.__table__, rows)
+    writes.later(PriceChange.__table__, rows)
 
 
 def set_price(session: Session, variant: Variant, price: dict[str, Any]) -> None:

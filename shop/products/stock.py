@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import Update, bindparam, case, update
+from sqlalchemy import Select, Update, bindparam, case, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row, insert_rows
+from shop.audit.capture import AuditedWrites, Row
+from shop.bundles import Answer, Bundle
 from shop.errors import Conflict, NotFound
 from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
@@ -62,7 +63,7 @@ def open_stock(writes: AuditedWrites, levels: Sequence[tuple[int, int]]) -> None
     movements = [
         _movement(variant_id, on_hand, on_hand, reason="initial") for variant_id, on_hand in levels
     ]
-    insert_rows(writes.connection, StockMovement.__table__, movements)
+    writes.later(StockMovement.__table__, movements)
 
 
 def move(
@@ -107,23 +108,41 @@ def set_to(
         return _moved(session, writes, variant_id, on_hand - expected, reason=reason)
 
 
-def take(writes: AuditedWrites, counts: Mapping[int, int]) -> None:
-    """Take so many of each variant, all or none; `record` must follow in the same transaction.
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """Stock that is taken by a bundle: what of it is known once that was sent."""
 
-    Raises:
-        SoldOut: of one of them fewer are there. What was taken so far is rolled back with the rest.
-    """
+    counts: Mapping[int, int]
+    update: Answer
+    levels: Answer
+
+    def changes(self, products: Mapping[int, int]) -> list[Change]:
+        """What became of each variant, whose product `products` tells.
+
+        Raises:
+            SoldOut: of one of them fewer were there. Roll back what was taken of the others.
+        """
+        if self.update.rowcount != len(self.counts):
+            raise SoldOut
+        return [
+            Change(variant_id, products[variant_id], -self.counts[variant_id], on_hand, version)
+            for variant_id, on_hand, version in self.levels.rows
+        ]
+
+
+def take(bundle: Bundle, counts: Mapping[int, int]) -> Taking:
+    """Take so many of each variant, all or none; `record` must follow in the same transaction."""
     values: dict[str, int] = {}
     for number, variant_id in enumerate(sorted(counts)):
         values |= {f"variant_{number}": variant_id, f"count_{number}": counts[variant_id]}
-    result = writes.connection.execute(_taking(len(counts)), values)
-    if cast("CursorResult[Any]", result).rowcount != len(counts):
-        raise SoldOut
+    update_, levels = _taking(len(counts))
+    ids = {name: value for name, value in values.items() if name.startswith("variant_")}
+    return Taking(counts, bundle.ask(update_, values), bundle.ask(levels, ids))
 
 
 @lru_cache
-def _taking(variants: int) -> Update:
-    """One statement that takes from so many variants.
+def _taking(variants: int) -> tuple[Update, Select[int, int, int]]:
+    """One statement that takes from so many variants, and one that asks what is left.
 
     It locks them in the order of their ids: the primary key leads it there, and rows that it does
     not change it does not wait for.
@@ -131,11 +150,14 @@ def _taking(variants: int) -> Update:
     ids: list[Any] = [bindparam(f"variant_{number}") for number in range(variants)]
     counts: list[Any] = [bindparam(f"count_{number}") for number in range(variants)]
     count = case(dict(zip(ids, counts, strict=True)), value=StockLevel.variant_id)
-    return (
+    among = StockLevel.variant_id.in_(ids)
+    taking = (
         update(StockLevel)
-        .where(StockLevel.variant_id.in_(ids), StockLevel.on_hand >= count)
+        .where(among, StockLevel.on_hand >= count)
         .values(on_hand=StockLevel.on_hand - count, **_CHANGED)
     )
+    level = StockLevel.variant_id, StockLevel.on_hand, StockLevel.version
+    return taking, select(*level).where(among)
 
 
 def put_back(
@@ -170,7 +192,7 @@ def record(writes: AuditedWrites, changes: Iterable[Change], reason: str, *, ord
                 "reason": reason, "order_id": order_id, "actor": actor, "created_at": moment,
             }
         )  # fmt: skip
-    insert_rows(writes.connection, StockMovement.__table__, movements)
+    writes.later(StockMovement.__table__, movements)
     for change in changes:
         before = change.on_hand - change.delta
         listings.count_stocked(writes.connection, change.variant_id, before, change.on_hand)
@@ -204,7 +226,7 @@ def _moved(
     now = {"variant_id": variant_id, "on_hand": level.on_hand, "version": level.version}
     writes.updated(StockLevel, {"on_hand": level.on_hand - delta}, now)
     movement = _movement(variant_id, delta, level.on_hand, reason=reason, order_id=order_id)
-    insert_rows(writes.connection, StockMovement.__table__, [movement])
+    writes.later(StockMovement.__table__, [movement])
     return level
 
 

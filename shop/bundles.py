@@ -1,0 +1,130 @@
+"""Bundles: statements of a transaction that need no answers in between, sent to MariaDB at once.
+
+What a short statement costs is mostly its way: two processes are woken for each, and whoever holds
+a lock holds it meanwhile. MariaDB reads one command after the other from a connection, so several
+can be on their way, and their answers are read together. Elsewhere they are asked one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pymysql import err
+from pymysql.constants import COMMAND
+from pymysql.cursors import Cursor
+from sqlalchemy import ClauseElement, Connection, Dialect
+
+#: Longer ones go by themselves: neither side may have to wait for the other to read.
+_MOST_BYTES = 200_000
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a statement did; `rows` are as the driver has them."""
+
+    rowcount: int = -1
+    lastrowid: int = 0
+    rows: Sequence[Any] = ()
+
+
+class Bundle:
+    """Statements on a connection that are sent together.
+
+    Only for what runs in a transaction that is rolled back when one of them fails: those behind
+    it are carried out all the same.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+        self.statements: list[tuple[str, Any]] = []
+        self.answers: list[Answer] = []
+
+    def add(self, text: str, values: Any) -> Answer:
+        """A statement and its values as the driver takes them; it answers once all are sent."""
+        self.statements.append((text, values))
+        self.answers.append(Answer())
+        return self.answers[-1]
+
+    def ask(self, statement: ClauseElement, values: Mapping[str, Any]) -> Answer:
+        """A prepared statement and its parameters, of types that the driver knows."""
+        text, compiled = _prepared(statement, self.dialect)
+        params = compiled.construct_params(dict(values))
+        names = compiled.positiontup
+        return self.add(text, params if names is None else tuple(params[name] for name in names))
+
+    def send(self) -> None:
+        """Carry them out in their order.
+
+        Raises:
+            DBAPIError: the first error of any of them, as from `Connection.execute`.
+        """
+        connection = self._connection
+        if len(self.statements) > 1 and getattr(self.dialect, "is_mariadb", False):
+            # The cursor knows what to do with it; SQLAlchemy makes its own errors of the driver's.
+            connection.exec_driver_sql("a bundle of statements", (self,)).close()
+            return
+        for (text, values), answer in zip(self.statements, self.answers, strict=True):
+            result = connection.exec_driver_sql(text, values)
+            answer.rowcount, answer.lastrowid = result.rowcount, result.lastrowid
+            if result.returns_rows:
+                answer.rows = result.all()
+
+
+@lru_cache
+def _prepared(statement: ClauseElement, dialect: Dialect) -> tuple[str, Any]:
+    compiled = statement.compile(dialect=dialect)
+    return str(compiled), compiled
+
+
+class BundlingCursor(Cursor):
+    """PyMySQL's cursor, which also takes a bundle for the values of a statement."""
+
+    def execute(self, query: str, args: Any = None) -> int:
+        """A statement, or a bundle."""
+        if not (isinstance(args, tuple) and args and isinstance(args[0], Bundle)):
+            return super().execute(query, args)
+        (bundle,) = args
+        driver: Any = self
+        texts = [self.mogrify(text, values) for text, values in bundle.statements]
+        if sum(map(len, texts)) < _MOST_BYTES:
+            self._ask_all(texts, bundle.answers)
+        else:
+            for text, answer in zip(texts, bundle.answers, strict=True):
+                super().execute(text)
+                _keep(answer, driver.connection._result)
+        driver._do_get_result()
+        return int(self.rowcount)
+
+    def _ask_all(self, texts: Sequence[str], answers: Sequence[Answer]) -> None:
+        connection: Any = self.connection
+        if connection._sock is None:
+            raise err.InterfaceError(0, "")
+        connection._result = None
+        connection._write_bytes(b"".join(map(_packet, texts)))
+        failure: Exception | None = None
+        for answer in answers:
+            connection._next_seq_id = 1
+            try:
+                connection._read_query_result()
+                _keep(answer, connection._result)
+            except err.MySQLError as error:
+                if connection._sock is None:
+                    raise
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+def _packet(text: str) -> bytes:
+    query = text.encode()
+    return struct.pack("<iB", len(query) + 1, COMMAND.COM_QUERY) + query
+
+
+def _keep(answer: Answer, result: Any) -> None:
+    answer.rowcount, answer.lastrowid = result.affected_rows, result.insert_id
+    answer.rows = result.rows or ()
