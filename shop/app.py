@@ -33,6 +33,7 @@ from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
 from shop.mail import transport
 from shop.mail.delivery import Delivery
+from shop.marks import Mark
 from shop.monitoring import views as monitoring
 from shop.monitoring.readiness import Watch
 from shop.orders import checks as order_checks
@@ -41,6 +42,7 @@ from shop.orders.terms import Terms, providers_of
 from shop.orders.views.orders import orders
 from shop.orders.views.payments import payments
 from shop.products import checks as product_checks
+from shop.products.models import AttributeDefinition
 from shop.products.views.attributes import attributes
 from shop.products.views.bulk import bulk
 from shop.products.views.categories import categories
@@ -58,7 +60,7 @@ from shop.transfers.work import Transfers
 from shop.turns import Turns
 from shop.users import passwords, personal
 from shop.users.mails import composers
-from shop.users.mark import Mark
+from shop.users.models import User
 from shop.users.registry import Registry
 from shop.users.sessions import Lifetimes
 from shop.users.views.addresses import address_book
@@ -143,7 +145,8 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     use_orjson(app)
     requests.register(app)
     problems.register(app)
-    callers.register(app, Registry(engine, Mark(config.var, engine)))
+    callers.register(app, Registry(engine, Mark(config.var, "callers", engine, (User,))))
+    Mark(config.var, "attributes", engine, (AttributeDefinition,))
     app.extensions["checks"] = CHECKS
     keys = Keys(config.idempotency_lease_seconds, config.idempotency_kept_seconds)
     idempotency.register(app, keys)

@@ -51,9 +51,11 @@ class Bundle:
         return self.answers[-1]
 
     def ask(self, statement: ClauseElement, values: Mapping[str, Any]) -> Answer:
-        """A prepared statement and its parameters, of types that the driver knows."""
+        """A prepared statement and its parameters; the same statement is compiled once."""
         text, compiled = _prepared(statement, self.dialect)
         params = compiled.construct_params(dict(values))
+        for name, process in compiled._bind_processors.items():
+            params[name] = process(params[name])
         names = compiled.positiontup
         return self.add(text, params if names is None else tuple(params[name] for name in names))
 
@@ -66,7 +68,8 @@ class Bundle:
         connection = self._connection
         if len(self.statements) > 1 and getattr(self.dialect, "is_mariadb", False):
             # The cursor knows what to do with it; SQLAlchemy makes its own errors of the driver's.
-            connection.exec_driver_sql("a bundle of statements", (self,)).close()
+            text = ";\n".join(text for text, _ in self.statements)
+            connection.exec_driver_sql(text, (self,)).close()
             return
         for (text, values), answer in zip(self.statements, self.answers, strict=True):
             result = connection.exec_driver_sql(text, values)

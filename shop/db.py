@@ -15,6 +15,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     BigInteger,
+    ClauseElement,
     Connection,
     DateTime,
     Dialect,
@@ -28,12 +29,12 @@ from sqlalchemy import (
     exc,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from shop.bundles import Answer, Bundle
 from shop.crashes import crash_point
 from shop.errors import Unavailable
 from shop.retry import Backoff, attempts
@@ -216,7 +217,7 @@ def _read(statement: Executable, values: dict[str, Any]) -> Sequence[Row[Any]]:
         return connection.execute(statement, values).all()
 
 
-def write_alone(statement: Executable, values: dict[str, Any]) -> CursorResult[Any]:
+def write_alone(statement: ClauseElement, values: dict[str, Any]) -> Answer:
     """One statement that is a transaction of its own, run without a session.
 
     For the hot paths, as `read` is: a connection that commits by itself saves the round trip for
@@ -225,9 +226,11 @@ def write_alone(statement: Executable, values: dict[str, Any]) -> CursorResult[A
     engine = db.engines[READER]
     crash_point("before-commit")
     with writing(engine) if engine.dialect.name == "sqlite" else engine.connect() as connection:
-        result = connection.execute(statement, values)
+        bundle = Bundle(connection)
+        answer = bundle.ask(statement, values)
+        bundle.send()
     crash_point("after-commit")
-    return result
+    return answer
 
 
 def transactional(work: Callable[P, R]) -> Callable[P, R]:

@@ -6,13 +6,14 @@ The rows are no objects here: what counts is what the database has at the moment
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, delete, insert, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock
+from shop.bundles import Bundle
 from shop.db import database_ms, is_conflict, is_duplicate, write_alone
 from shop.errors import Conflict, Refusal
 from shop.idempotency.models import IdempotencyKey
@@ -50,7 +51,11 @@ class Claim:
 
 # Made once: every request with a key needs two of them.
 _LASTING: Any = database_ms() + bindparam("lasting_ms", type_=BigInteger())
-_CLAIM = insert(IdempotencyKey).values(expires_ms=_LASTING)
+_CLAIM = insert(IdempotencyKey).values(
+    {column: bindparam(column) for column in (
+        "caller", "operation", "idempotency_key", "fingerprint", "claim", "created_at",
+    )} | {"expires_ms": _LASTING}
+)  # fmt: skip
 _HELD = (
     IdempotencyKey.id == bindparam("key_id"),
     IdempotencyKey.claim == bindparam("number"),
@@ -88,8 +93,7 @@ def claim_new(name: KeyName, fingerprint: str, lease_seconds: int) -> Claim | No
         if is_conflict(error) or error.connection_invalidated:
             return None
         raise
-    (number,) = cast(tuple[int], result.inserted_primary_key)
-    return Claim(number, 1)
+    return Claim(result.lastrowid, 1)
 
 
 def claim_expired(
@@ -125,7 +129,10 @@ def keep(
     """
     answer = {"answer_status": status, "answer_headers": headers, "answer_body": body}
     values = answer | _named(claim) | {"lasting_ms": kept_seconds * 1000}
-    if not _changed(session, _KEEP, values):
+    bundle = Bundle(session.connection())
+    kept = bundle.ask(_KEEP, values)
+    bundle.send()
+    if not kept.rowcount:
         raise KeyInProgress("This took so long that another request with the key was let in.")
 
 

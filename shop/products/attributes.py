@@ -7,15 +7,18 @@ one, ever breaks a product. Attributes without a definition are free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shop.db import is_duplicate
 from shop.errors import Conflict, Fault, Invalid, NotFound
+from shop.marks import marks_of
 from shop.products import queries
 from shop.products.models import AttributeDefinition
 
@@ -48,13 +51,19 @@ class AttributeMisfit(Invalid):
 Parts = Sequence[tuple[str, Values]]
 #: Rows with `code`, `kind` and `options`, by code.
 Definitions = Mapping[str, Any]
+#: How long definitions are remembered, which other machines may change, and those of how many sets
+#: of codes.
+_SECONDS, _MOST_KNOWN = 0.8, 500
+#: By database and codes: the mark when it was asked, until when it counts, and the answer.
+_known: WeakKeyDictionary[Any, dict[frozenset[str], tuple[bytes, float, Definitions]]] = (
+    WeakKeyDictionary()
+)
 
 
 def check(session: Session, parts: Parts, known: Values = MappingProxyType({})) -> None:
     """Compare attributes with their definitions.
 
-    Values that are in `known` too are stored already and not judged. One query when there is
-    anything to be judged, otherwise none.
+    Values that are in `known` too are stored already and not judged.
 
     Raises:
         AttributeMisfit: with a fault for each value that does not fit.
@@ -63,11 +72,28 @@ def check(session: Session, parts: Parts, known: Values = MappingProxyType({})) 
 
 
 def definitions_of(session: Session, parts: Parts) -> Definitions:
-    """The definitions that there are of these attributes."""
-    codes = {code for _, values in parts for code in values}
+    """The definitions that there are of these attributes.
+
+    Every new product asks for them, and hardly ever does one change: they are remembered for a
+    moment, while the mark says that none has changed.
+    """
+    codes = frozenset(code for _, values in parts for code in values)
     if not codes:
         return {}
-    # On the connection: every new product with attributes asks this.
+    bind = session.get_bind()
+    mark = marks_of(bind.engine).get("attributes")
+    if mark is None:
+        return _ask(session, codes)
+    known = _known.setdefault(bind, {})
+    seen, now = mark.value(), time.monotonic()
+    if codes not in known or known[codes][0] != seen or known[codes][1] < now:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[codes] = (seen, now + _SECONDS, _ask(session, codes))
+    return known[codes][2]
+
+
+def _ask(session: Session, codes: Collection[str]) -> Definitions:
     rows = session.connection().execute(queries.DEFINITIONS_OF, {"codes": sorted(codes)})
     return {row.code: row for row in rows}
 

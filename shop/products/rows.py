@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from shop.products.bulk import (
 from shop.products.schemas import ProductIn, ProductPatch, VariantPatch
 from shop.web.api import FaultShape
 from shop.web.fields import LARGEST_ID, Choice, Integer, StrictSchema
-from shop.web.plain import NotPlain, Reader, reader
+from shop.web.plain import Reader, loading
 from shop.web.problems import faults_of
 
 #: What happens to the good rows when some are bad.
@@ -99,20 +98,13 @@ class BulkOut(StrictSchema):
 
 
 @cache
-def _schema(shape: type[Schema]) -> Schema:
+def _loading(shape: type[Schema]) -> Reader:
     # Making one costs as much as loading many rows.
-    return shape()
-
-
-@cache
-def _reader(shape: type[Schema]) -> Reader:
-    return reader(_schema(shape))
+    return loading(shape())
 
 
 def _load(shape: type[Schema], raw: dict[str, Any]) -> dict[str, Any]:
-    with suppress(NotPlain, ValidationError):
-        return cast(dict[str, Any], _reader(shape)(raw))
-    return cast(dict[str, Any], _schema(shape).load(raw))
+    return cast(dict[str, Any], _loading(shape)(raw))
 
 
 def load_row(raw: dict[str, Any]) -> Row:

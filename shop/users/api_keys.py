@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from shop import clock
 from shop.errors import NotFound
-from shop.users.mark import changes_rights
+from shop.marks import changed
 from shop.users.models import ApiKey, SecurityEvent
 from shop.users.tokens import digest, new_secret
 
@@ -53,7 +53,7 @@ def revoke_key(session: Session, key_id: int, revoked_by: int | None) -> None:
         raise NotFound(f"There is no API key {key_id}.")
     key.revoked_at = clock.now()
     _record(session, "api_key_revoked", key, revoked_by)
-    changes_rights(session)
+    changed(session, "callers")
 
 
 def _record(session: Session, kind: str, key: ApiKey, user_id: int | None) -> None:

@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shop import clock
 from shop.db import read, writing
+from shop.marks import Mark
 from shop.users import api_keys, queries
-from shop.users.mark import Mark
 from shop.web.callers import KEY, Caller
 
 #: Longest life of an answer.

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from shop import clock
 from shop.db import database_ms
+from shop.marks import changed
 from shop.turns import seconds_here
 from shop.users import queries
-from shop.users.mark import changes_rights
 from shop.users.models import RefreshToken, SecurityEvent, User, UserSession
 from shop.users.tokens import digest, new_secret
 
@@ -147,7 +147,7 @@ def end_sessions(
     result = session.execute(
         ending.values(ended_at=clock.now()).execution_options(synchronize_session=False)
     )
-    changes_rights(session)
+    changed(session, "callers")
     return result.rowcount if isinstance(result, CursorResult) else 0
 
 
@@ -156,4 +156,4 @@ def delete_sessions(session: Session, user_id: int) -> None:
     of_user = select(UserSession.id).where(UserSession.user_id == user_id)
     session.execute(delete(RefreshToken).where(RefreshToken.session_id.in_(of_user)))
     session.execute(delete(UserSession).where(UserSession.user_id == user_id))
-    changes_rights(session)
+    changed(session, "callers")

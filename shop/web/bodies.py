@@ -14,6 +14,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from shop.errors import Fault, Invalid, Malformed
+from shop.web.plain import loading
 
 #: Where the WSGI environment remembers what the body says.
 _VALUE = "shop.body"
@@ -105,12 +106,12 @@ class StrictParser:
 
     def use_args(self, schema: Schema, *, location: str, as_kwargs: bool = False) -> Any:
         """A decorator that loads the body or the query and gives it to the view."""
-        read = self._READERS[location]
+        read, load = self._READERS[location], schema.load if as_kwargs else loading(schema)
 
         def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(view)
             def parsed(*args: Any, **kwargs: Any) -> Any:
-                data = schema.load(read(request))
+                data = load(read(request))
                 return view(*args, **kwargs, **data) if as_kwargs else view(data, *args, **kwargs)
 
             return parsed

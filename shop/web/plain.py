@@ -8,15 +8,35 @@ wrong. For values that come many at once, such as the rows of a file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from marshmallow import Schema, fields, missing
+from marshmallow import Schema, ValidationError, fields, missing
 
 from shop.web.fields import Attributes, Choice, Code, Integer, Text
 
 #: Answers what a value, which came from JSON, is read as. Raises NotPlain, or
 #: marshmallow's ValidationError.
 Reader = Callable[[Any], Any]
+
+
+def loading(schema: Schema) -> Reader:
+    """What `schema.load` does, the short way where that is one."""
+    if not _is_simple(schema):
+        return schema.load
+    read = reader(schema)
+
+    def load(value: Any) -> Any:
+        with suppress(NotPlain, ValidationError):
+            return read(value)
+        return schema.load(value)
+
+    return load
+
+
+def _is_simple(schema: Schema) -> bool:
+    renamed = any(field.data_key or field.attribute for field in schema.load_fields.values())
+    return not (schema.many or schema.partial or any(schema._hooks.values()) or renamed)
 
 
 class NotPlain(Exception):
@@ -128,5 +148,5 @@ _MAKERS: dict[type[fields.Field[Any]], Callable[[Any], Reader]] = {
     Integer: lambda field: _of_type(int, field),
     Attributes: _attributes,
     fields.List: _list,
-    fields.Nested: lambda field: reader(field.schema),
+    fields.Nested: lambda field: loading(field.schema),
 }

@@ -19,6 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from shop.db import db, transactional
+from shop.marks import marks_of
 from shop.users import api_keys, one_time, operations
 from shop.users.models import SecurityEvent, User
 from tests import factories
@@ -137,7 +138,7 @@ def api_key(app: Flask, *scopes: str) -> str:
 
 def forget_callers(engine: Engine) -> None:
     """Let the shop ask anew who calls: it remembers callers for most of a second."""
-    engine.get_execution_options()["callers_mark"].replace()
+    marks_of(engine)["callers"].replace()
 
 
 #: When tests that move the clock begin.

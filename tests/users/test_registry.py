@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from config import Config
 from shop import clock, create_app
 from shop.db import db, read, transactional
+from shop.marks import Mark
 from shop.users import operations, registry
-from shop.users.mark import Mark
 from shop.users.models import ApiKey, User, UserSession
 from tests import factories
 from tests.users.checks import (
@@ -311,12 +311,12 @@ def test_what_one_worker_changes_counts_at_once_in_another(
 
 
 def test_the_mark_is_the_same_for_every_process_of_the_machine(tmp_path: Path) -> None:
-    mark = Mark(tmp_path / "new", create_engine("sqlite://"))
+    mark = Mark(tmp_path / "new", "callers", create_engine("sqlite://"), ())
     before = mark.value()
     program = (
         "import sys; from pathlib import Path; from sqlalchemy import create_engine;"
-        "from shop.users.mark import Mark;"
-        "Mark(Path(sys.argv[1]), create_engine('sqlite://')).replace()"
+        "from shop.marks import Mark;"
+        "Mark(Path(sys.argv[1]), 'callers', create_engine('sqlite://'), ()).replace()"
     )
 
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "new")], check=True)
