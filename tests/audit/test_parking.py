@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from shop.audit import delivery, drain
+from shop.audit import delivery, publisher
 from shop.audit.events import Event, Gap, Outgoing, events_after
 from shop.audit.models import AuditEntry
 from shop.audit.sinks.mqtt import MqttSink
@@ -35,7 +35,7 @@ from tests.servers import Mosquitto, require
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long before he tries again."""
-    monkeypatch.setattr(drain, "Backoff", lambda **_: Backoff(first=0.02, most=0.1))
+    monkeypatch.setattr(publisher, "Backoff", lambda **_: Backoff(first=0.02, most=0.1))
 
 
 def is_event_at(*positions: int) -> Callable[[Outgoing], str | None]:

@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from shop.audit import drain
+from shop.audit import publisher
 from shop.audit.drain import Drain
 from shop.audit.events import Event, Outgoing
 from shop.audit.models import Replay
@@ -31,9 +31,9 @@ from tests.audit.running import (
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "Backoff", lambda **_: Backoff(first=0.02, most=0.1))
-    monkeypatch.setattr(drain, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(drain, "_VAIN_SECONDS", 0.2)
+    monkeypatch.setattr(publisher, "Backoff", lambda **_: Backoff(first=0.02, most=0.1))
+    monkeypatch.setattr(publisher, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(publisher, "_VAIN_SECONDS", 0.2)
 
 
 def flask(app: Flask, *arguments: str, fails: bool = False) -> str:

@@ -81,7 +81,7 @@ def test_what_is_never_acknowledged_is_never_processed(
     bad: Bad, silence: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DO-07: the broker takes everything and answers nothing; memory stays flat, order too."""
-    monkeypatch.setattr("shop.audit.drain._SILENCE_SECONDS", silence)
+    monkeypatch.setattr("shop.audit.publisher._SILENCE_SECONDS", silence)
     bad.proxy.mute = True
     bad.write(200)
     with bad.drain:
@@ -139,7 +139,7 @@ def test_a_line_that_breaks_in_every_packet_or_so_carries_everything(
     bad: Bad, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DO-07: resets in the middle of a packet; each connection gets a few events through."""
-    monkeypatch.setattr("shop.audit.drain.Backoff", _no_backoff())
+    monkeypatch.setattr("shop.audit.publisher.Backoff", _no_backoff())
     bad.proxy.cut_after = 6007
     bad.write(count)
     with bad.drain:
