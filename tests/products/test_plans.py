@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Select, func, insert, select, text
 from shop import clock
 from shop.db import writing
 from shop.products.finding import SORTS, Wanted, order_of, page_of
-from shop.products.models import Category, ListedAttribute, Product, ProductListing
+from shop.products.models import Category, ListedValue, Product, ProductListing
 from shop.products.search import Search, words_of
 from tests.conftest import create_shop
 from tests.servers import MariaDB
@@ -49,12 +49,12 @@ def catalogue(request: pytest.FixtureRequest, own: Engine) -> Engine:
             products = [_product(n) | times for n in numbers]
             connection.execute(insert(Product), products)
             connection.execute(insert(ProductListing), [_listing(n) for n in numbers])
-            connection.execute(insert(ListedAttribute), [_attribute(n) for n in numbers])
+            connection.execute(insert(ListedValue), [_attribute(n) for n in numbers])
     with writing(own) as connection:
         if own.dialect.name == "sqlite":
             connection.execute(text("ANALYZE"))
         else:
-            names = ", ".join(m.__tablename__ for m in (Product, ProductListing, ListedAttribute))
+            names = ", ".join(m.__tablename__ for m in (Product, ProductListing, ListedValue))
             connection.execute(text(f"ANALYZE TABLE {names}")).all()
     return own
 
