@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -24,7 +26,7 @@ def downgrade() -> None:
 
 
 def _create(table: str, *owned: str) -> None:
-    kinds = {"status": sa.String(10), "price_from": sa.BigInteger()}
+    kinds: dict[str, Any] = {"status": sa.String(10), "price_from": sa.BigInteger()}
     create_table(
         table,
         sa.Column("code", sa.String(40), nullable=False),

@@ -18,8 +18,8 @@ from sqlalchemy import (
     select,
 )
 
-from shop.products.finding import Wanted, conditions, places
-from shop.products.models import STATUSES, ListedValue, ProductListing
+from shop.products.finding import Wanted, conditions, places, prices
+from shop.products.models import ListedValue, ProductListing
 from shop.products.search import matches
 
 #: Lower bounds of the ranges of the facet of prices, in minor units.
@@ -28,11 +28,13 @@ PRICE_STEPS = (0, *(digit * 10**power for power in range(2, 9) for digit in (1, 
 _MOST_VALUES = 1000
 
 
-def among(wanted: Wanted) -> ColumnElement[bool]:
+def among(wanted: Wanted, *, in_order: bool = False) -> ColumnElement[bool]:
     shape, listing = wanted.shape, ProductListing
-    found = [or_(*places(shape, in_order=shape.words is None)), *conditions(shape)]
+    found: list[Any] = [
+        or_(*places(shape, in_order=shape.words is None)), *conditions(shape, in_order=in_order)
+    ]  # fmt: skip
     if shape.words is not None:
-        found.append(matches(listing.words, bindparam("looked_up", type_=Text())) == 1)
+        found.append(matches(listing.words, bindparam("looked_up", type_=Text())))
     return and_(*found, *(_has_value(n) for n in range(len(shape.attributes))))
 
 
@@ -70,49 +72,44 @@ def price_counts(wanted: Wanted) -> Select[int, int, int, int]:
     return counted.group_by(low).order_by(low).params(_values(wanted))
 
 
-def rating_counts(wanted: Wanted) -> Select[int, int]:
+def rating_counts(wanted: Wanted, *, of_much: bool) -> Select[int, int]:
     """Whole stars of the average rating (0 without reviews) and how many products have so many."""
     rating = ProductListing.rating
     stars = case(*((rating < 100 * (n + 1), n) for n in range(5)), else_=5)
-    counted = select(stars, func.count()).where(among(wanted))
+    counted = select(stars, func.count()).where(among(wanted, in_order=of_much))
     return counted.group_by(stars).order_by(stars).params(_values(wanted))
 
 
-def attribute_counts(wanted: Wanted, code: str | None = None) -> Select[str, str, int]:
-    """Code, value and how many have it: of one attribute whatever it is to be, or of all others."""
-    if wanted == Wanted(statuses=wanted.statuses):
-        return _attributes_of_all(wanted.statuses)
-    attribute = ListedValue
-    if code is not None:
-        wanted, which = wanted.without_attribute(code), attribute.code == code
+def attribute_counts(wanted: Wanted, *, of_much: bool) -> Select[str, str, int]:
+    """Code, value and how many have it, of all attributes that are not filtered by."""
+    others = ListedValue.code.not_in(list(wanted.attributes))
+    return _commonest(_counted(wanted, others, of_much=of_much)).params(_values(wanted))
+
+
+def alternative_counts(wanted: Wanted, code: str, *, of_much: bool) -> Select[str, str, int]:
+    """The same of one attribute, whatever it is to be."""
+    wanted, this = wanted.without_attribute(code), ListedValue.code == code
+    return _commonest(_counted(wanted, this, of_much=of_much)).params(_values(wanted))
+
+
+def _counted(wanted: Wanted, which: ColumnElement[bool], *, of_much: bool) -> Subquery:
+    listed, shape = ListedValue, wanted.shape
+    counted = select(listed.code, listed.value, func.count().label("number")).where(which)
+    if is_of_values(wanted) and of_much:
+        counted = counted.where(
+            listed.status.in_(shape.statuses), *prices(shape, listed.price_from)
+        )
     else:
-        which = attribute.code.not_in(list(wanted.attributes))
-    return _commonest(_counted(which, among(wanted)).subquery()).params(_values(wanted))
+        listing = ProductListing
+        counted = counted.join(listing, listing.product_id == listed.product_id)
+        counted = counted.where(among(wanted))
+    return counted.group_by(listed.code, listed.value).subquery()
 
 
-def _attributes_of_all(statuses: tuple[str, ...]) -> Select[str, str, int]:
-    """Counted are all that there are, in the order of an index, less the few of other states."""
-    attribute = ListedValue
-    every = select(attribute.code, attribute.value, func.count().label("number"))
-    whole = every.group_by(attribute.code, attribute.value).subquery("whole")
-    if set(statuses) == set(STATUSES):
-        return _commonest(whole)
-    elsewhere = ProductListing.status.in_([it for it in STATUSES if it not in statuses])
-    less = _counted(elsewhere).subquery("less")
-    number = (whole.c.number - func.coalesce(less.c.number, 0)).label("number")
-    same = and_(less.c.code == whole.c.code, less.c.value == whole.c.value)
-    left = select(whole.c.code, whole.c.value, number).outerjoin_from(whole, less, same)
-    found = left.subquery("left_over")
-    return _commonest(found).where(found.c.number > 0)
-
-
-def _counted(*which: ColumnElement[bool]) -> Select[str, str, int]:
-    attribute = ListedValue
-    return (
-        select(attribute.code, attribute.value, func.count().label("number"))
-        .join(ProductListing, ProductListing.product_id == attribute.product_id)
-        .where(*which)
-        .group_by(attribute.code, attribute.value)
+def is_of_values(wanted: Wanted) -> bool:
+    """Whether values alone tell what has them and is wanted: by state and price."""
+    return wanted == Wanted(
+        statuses=wanted.statuses, min_price=wanted.min_price, max_price=wanted.max_price
     )
 
 

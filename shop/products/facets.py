@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
-from shop.products import counts, queries
+from shop.products import counts, queries, sampling
 from shop.products.categories import counted_below
 from shop.products.counts import PRICE_STEPS
 from shop.products.finding import FACETS, Wanted
@@ -81,14 +81,24 @@ def _price(session: Session, wanted: Wanted) -> Facet:
 
 
 def _rating(session: Session, wanted: Wanted) -> Facet:
-    rows = session.execute(counts.rating_counts(wanted)).all()
+    question = counts.rating_counts(wanted, of_much=_is_much(wanted))
+    rows = session.execute(question).all()
     shown = [{"stars": stars, "count": count} for stars, count in rows]
     return shown, sum(count for _, count in rows)
 
 
+def _is_much(wanted: Wanted) -> bool:
+    """Whether it is best counted by looking at all: at each value, in the order of ratings."""
+    if not counts.is_of_values(wanted):
+        return False
+    return (wanted.min_price, wanted.max_price) == (None, None) or sampling.is_much(wanted)
+
+
 def _attributes(session: Session, wanted: Wanted) -> Facet:
-    questions = [counts.attribute_counts(wanted)]
-    questions += [counts.attribute_counts(wanted, code) for code in wanted.attributes]
+    questions = [counts.attribute_counts(wanted, of_much=_is_much(wanted))]
+    for code in wanted.attributes:
+        much = _is_much(wanted.without_attribute(code))
+        questions.append(counts.alternative_counts(wanted, code, of_much=much))
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     most = 0
     for question in questions:

@@ -152,12 +152,18 @@ def places(shape: Shape, *, in_order: bool = True) -> list[ColumnElement[bool]]:
     return [and_(state, shelf) for state in states for shelf in shelves]
 
 
-def conditions(shape: Shape) -> list[ColumnElement[bool]]:
-    """What a listing must fulfil besides being in a place, having words and attributes."""
+def conditions(shape: Shape, *, in_order: bool = False) -> list[ColumnElement[bool]]:
+    """What a listing must fulfil besides being in a place, having words and attributes.
+
+    `in_order`: SQLite is to stay in the order that is asked for.
+    """
     listing = ProductListing
-    found = prices(shape, listing.price_from)
+    price: Any = listing.price_from
+    stocked: Any = listing.stocked_variants
+    if in_order:
+        price, stocked = no_index(price), no_index(stocked)
+    found = prices(shape, price)
     if shape.in_stock is not None:
-        stocked = listing.stocked_variants
         found.append(stocked > 0 if shape.in_stock else stocked == 0)
     if shape.reference:
         found.append(listing.product_id == _referred())

@@ -151,9 +151,10 @@ def _walked(found: Select[Any], shape: Shape, sort: str) -> Select[Any]:
 def _filters(shape: Shape, way: Way) -> list[ColumnElement[bool]]:
     """All that is asked of a listing but where it is."""
     listing = ProductListing
-    found = conditions(shape)
+    is_tested = way.by == "order" and (shape.words is not None or bool(shape.attributes))
+    found: list[Any] = conditions(shape, in_order=is_tested)
     if way.by in ("words", "names"):
-        found.append(matches(listing.words, bindparam("looked_up", type_=Text())) == 1)
+        found.append(matches(listing.words, bindparam("looked_up", type_=Text())))
     if shape.words is not None and shape.words <= MOST_TESTED:
         found.append(in_words(listing.words, shape.words))
     numbers = range(len(shape.attributes))

@@ -2,8 +2,8 @@
 
 What is common is soon met in the order that is asked for; what is rare is looked up and put in
 order. A database knows too little of words and values to tell one from the other, so each process
-looks at a thousand listings, spread over all, once a minute. They decide how something is found,
-and nothing else: when they are out of date a list takes longer.
+looks at a thousand listings, spread over all, every ten minutes. They decide how something is
+found, and nothing else: when they are out of date a list takes longer.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from random import randrange
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Row
-
 from shop.db import READER, db, read
 from shop.products import queries
 from shop.products.finding import Wanted
 from shop.products.pages import MOST_TESTED, Way, page_of
 from shop.products.search import VERSION
 
-_SIZE, _SECONDS = 1000, 60.0
-#: What it takes, in microseconds or so: to test a row in an order; of a full-text index to count a
-#: product among those that have a word, and to fetch it; to read a value of an attribute, and the
-#: listing that it belongs to; to ask another question.
-_TEST, _COUNT, _FETCH, _READ, _LOOK, _ASK = 2.0, 0.5, 4.0, 0.5, 2.5, 500.0
+_SIZE, _SECONDS = 1000, 600.0
+#: A small catalogue is cheaply looked at, and may be just being filled.
+_SOON = 60.0
+#: What it takes, in microseconds or so: to test a row in the order of ids, and in any other; of a
+#: full-text index to count a product among those that have a word, and to fetch it; to read a value
+#: of an attribute, and the listing that it belongs to; to ask another question.
+_NEXT, _TEST, _COUNT, _FETCH, _READ, _LOOK, _ASK = 2.0, 5.0, 0.5, 4.0, 0.5, 2.5, 500.0
 #: What the order of a list puts first is the smallest of these.
 _KEYS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "newest": lambda it: (-it.product_id,),
@@ -47,8 +47,8 @@ class Sample:
 
     def __init__(
         self,
-        listings: Sequence[Row[Any]],
-        values: Iterable[Row[Any]],
+        listings: Sequence[Any],
+        values: Iterable[Any],
         each: float,
         *,
         is_current: bool = True,
@@ -65,16 +65,24 @@ class Sample:
         for code, value, product_id in values:
             self._values[code, value].add(numbers[product_id])
         self._sorted_words = sorted(self._words)
-        self._keys = {sort: [key(it) for it in listings] for sort, key in _KEYS.items()}
-        self._order = {sort: sorted(keys) for sort, keys in self._keys.items()}
+        self._begun: dict[str, set[int]] = {}
+        self._keys: dict[str, list[tuple[Any, ...]]] = {}
+        self._places: dict[str, dict[int, int]] = {}
+        for sort, key in _KEYS.items():
+            keyed = sorted((key(it), n) for n, it in enumerate(listings))
+            self._keys[sort] = [it for it, _ in keyed]
+            self._places[sort] = {n: place for place, (_, n) in enumerate(keyed)}
 
     def with_word(self, word: str, *, begun: bool) -> set[int]:
         """Numbers of those that have a stored word, or one that begins so."""
         if not begun:
             return self._words.get(word, set())
-        first = bisect_left(self._sorted_words, word)
-        last = bisect_left(self._sorted_words, word + "~", first)
-        return set[int]().union(*(self._words[it] for it in self._sorted_words[first:last]))
+        if word not in self._begun:
+            first = bisect_left(self._sorted_words, word)
+            last = bisect_left(self._sorted_words, word + "~", first)
+            words = self._sorted_words[first:last]
+            self._begun[word] = set[int]().union(*(self._words[it] for it in words))
+        return self._begun[word]
 
     def with_words(self, words: Sequence[str]) -> list[set[int]]:
         """The same for each word of a search, of which the last one may be only begun."""
@@ -89,7 +97,8 @@ class Sample:
         sets = [self.with_value(code, values) for code, values in wanted.attributes.items()]
         if wanted.search is not None:
             sets += self.with_words(wanted.search.terms)
-        return {n for n in set.intersection(*sets) if _is_in(self.listings[n], wanted)}
+        numbers = set.intersection(*sets) if sets else range(len(self.listings))
+        return {n for n in numbers if _is_in(self.listings[n], wanted)}
 
     def walked(
         self, found: Iterable[int], sort: str, after: Sequence[Any] | None, limit: int
@@ -98,15 +107,15 @@ class Sample:
 
         Infinite when it is too few to tell.
         """
-        keys, order = self._keys[sort], self._order[sort]
-        start = 0 if not after else bisect_left(order, _key(sort, after))
-        places = [place for n in found if (place := bisect_left(order, keys[n])) >= start]
+        start = 0 if not after else bisect_left(self._keys[sort], _key(sort, after))
+        of = self._places[sort]
+        places = [of[n] for n in found if of[n] >= start]
         if len(places) < 3 or len(places) * self.each < 2 * limit:
             return float("inf")
         first = nsmallest(8, places)
         gap = (first[-1] - first[0]) / (len(first) - 1)
-        # They may begin late: the cheapest of what is dear.
-        lead = max(0.0, first[0] - start - 3 * gap)
+        # They may begin late: the cheapest of what is dear. When it was made has less to do with it.
+        lead = max(0.0, first[0] - start - gap * (3 if sort == "newest" else 1))
         return lead * self.each + limit * gap
 
 
@@ -136,6 +145,12 @@ def found(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) ->
     return rows
 
 
+def is_much(wanted: Wanted) -> bool:
+    """Whether so much is wanted that it is best counted by looking at all."""
+    sample = _sample()
+    return len(sample.fitting(wanted)) > len(sample.listings) / 4
+
+
 def ways(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) -> Sequence[Way]:
     """How to find a page: in each of these ways until it is full."""
     search = wanted.search
@@ -152,7 +167,7 @@ def ways(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) -> 
         in_parts = _by_ranks(sample, wanted, fitting, after, limit)
         return in_parts[1] if in_parts[0] < best[0] else (best[1],)
     walked = sample.walked(fitting, sort, after, limit) * _share(sample, wanted)
-    return (min([*choices, (walked * _TEST, Way())])[1],)
+    return (min([*choices, (walked * (_NEXT if sort == "newest" else _TEST), Way())])[1],)
 
 
 def _share(sample: Sample, wanted: Wanted) -> float:
@@ -200,12 +215,12 @@ def _by_ranks(
     cost, found = 0.0, []
     if not after or after[0] > 0:
         behind = after[1:] if after and after[0] == 1 else None
-        first = _shortest(sample, wanted, named, behind, limit, "names")
+        first = _shortest(sample, wanted, named, "names", after=behind, limit=limit)
         cost, found = first[0], [first[1]._replace(ranks=(2, 1))]
         behind = None
     else:
         behind = after[1:]
-    second = _shortest(sample, wanted, fitting - named, behind, limit, "words")
+    second = _shortest(sample, wanted, fitting - named, "words", after=behind, limit=limit)
     found.append(second[1]._replace(ranks=(0,)))
     if len(found) == 1 or len(named) * sample.each < 2 * limit:
         cost += second[0] + _ASK
@@ -213,10 +228,10 @@ def _by_ranks(
 
 
 def _shortest(
-    sample: Sample, wanted: Wanted, found: set[int], after: Any, limit: int, by: str
+    sample: Sample, wanted: Wanted, found: set[int], by: str, *, after: Any, limit: int
 ) -> tuple[float, Way]:
     assert wanted.search is not None
-    walked = sample.walked(found, "newest", after, limit) * _share(sample, wanted) * _TEST
+    walked = sample.walked(found, "newest", after, limit) * _share(sample, wanted) * _NEXT
     if by == "names" and not sample.is_current:
         return (walked, Way())
     terms = wanted.search.named_terms if by == "names" else wanted.search.terms
@@ -234,14 +249,15 @@ def _sample() -> Sample:
         if until > now:
             return sample
         # Who comes while another is taken goes by this one.
-        _known[engine] = (now + _SECONDS, sample)
+        _known[engine] = (now + _SOON, sample)
     taken = _take()
-    _known[engine] = (time.monotonic() + _SECONDS, taken)
+    seconds = _SECONDS if taken.each > 1 else _SOON
+    _known[engine] = (time.monotonic() + seconds, taken)
     return taken
 
 
 def _take() -> Sample:
-    ((low, high),) = read(queries.LISTED_FROM_TO)
+    low, high = tuple(read(queries.LISTED_FROM_TO)[0])
     if low is None:
         return Sample([], [], 1)
     step = -(-(high - low + 1) // _SIZE)

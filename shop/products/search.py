@@ -109,7 +109,7 @@ def in_name(name: Any, words: int) -> ColumnElement[bool]:
 
 
 def in_words(column: Any, words: int) -> ColumnElement[bool]:
-    """Whether all of so many words are in a text of `words_of`; the same as `matches`, row by row."""
+    """Whether all of so many words are in a text of `words_of`: as `matches`, row by row."""
     return _holds(column, [f"term_{n}" for n in range(words)])
 
 
@@ -143,6 +143,7 @@ def _place_of(element: Any, compiler: Any, **kw: Any) -> str:
 class matches(FunctionElement[int]):  # noqa: N801 (used like SQLAlchemy's functions)
     """1 when a row of `product_listings` has all the words of a parameter, else 0."""
 
+    # Not a Boolean: what is compared with 1 finds no full-text index.
     type = Integer()
     inherit_cache = True
     name = "matches"
