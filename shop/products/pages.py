@@ -118,17 +118,20 @@ def _after(order: Order) -> list[Any]:
     return [bindparam(f"after_{n}") for n in range(len(order.columns))]
 
 
+def _labelled(*keys: Any) -> tuple[Any, ...]:
+    return tuple(key.label(f"key_{n}") for n, key in enumerate(keys))
+
+
 def _keyed(product_id: Any, keys: Iterable[Any]) -> Select[Any]:
-    return select(
-        product_id.label("product_id"), *(k.label(f"key_{n}") for n, k in enumerate(keys))
-    )
+    return select(product_id.label("product_id"), *keys)
 
 
 def _of_listings(shape: Shape, sort: str, is_behind: bool, way: Way) -> list[Select[Any]]:
     """Parts whose first rows are the page once they are merged."""
     order = order_of(sort, shape.words)
-    found = _keyed(ProductListing.product_id, order.columns).where(*_filters(shape, way))
-    found = found.order_by(*order.by()).limit(_limit())
+    keys = _labelled(*order.columns)
+    found = _keyed(ProductListing.product_id, keys).where(*_filters(shape, way))
+    found = found.order_by(*replace(order, columns=keys).by()).limit(_limit())
     if way.by == "words":
         behind = order.behind(_after(order)) if is_behind else true()
         return [found.where(or_(*places(shape, in_order=False)), behind)]
@@ -175,7 +178,7 @@ def _of_ranks(shape: Shape, at: int | None, way: Way) -> list[Select[Any]]:
 
 def _ranked(shape: Shape, way: Way, rank: int, *which: ColumnElement[bool]) -> Select[Any]:
     listing = ProductListing
-    keys = (literal_column(str(rank), Integer()), listing.product_id)
+    keys = _labelled(literal_column(str(rank), Integer()), listing.product_id)
     found = _keyed(listing.product_id, keys).where(*which, *_filters(shape, way))
     return found.order_by(listing.product_id.desc()).limit(_limit())
 
@@ -211,10 +214,9 @@ def _by_values(shape: Shape, sort: str, is_behind: bool, way: Way) -> list[Selec
     """What has a value of an attribute: in the order of prices, or all of it put in order."""
     listed, number = ListedValue, way.attribute
     order = _order_of_values(sort, shape.words)
-    found = _keyed(listed.product_id, order.columns).where(
-        listed.code == bindparam(f"code_{number}")
-    )
-    found = found.where(*_filters_of_values(shape, sort, way)).limit(_limit())
+    found = _keyed(listed.product_id, _labelled(*order.columns)).limit(_limit())
+    found = found.where(listed.code == bindparam(f"code_{number}"))
+    found = found.where(*_filters_of_values(shape, sort, way))
     found = found.prefix_with("STRAIGHT_JOIN", dialect="mysql")
     found = found.prefix_with("STRAIGHT_JOIN", dialect="mariadb")
     after = _after(order)

@@ -29,7 +29,7 @@ _SOON = 60.0
 #: What it takes, in microseconds or so: to test a row in the order of ids, and in any other; of a
 #: full-text index to count a product among those that have a word, and to fetch it; to read a value
 #: of an attribute, and the listing that it belongs to; to ask another question.
-_NEXT, _TEST, _COUNT, _FETCH, _READ, _LOOK, _ASK = 2.0, 5.0, 0.5, 4.0, 0.5, 2.5, 500.0
+_NEXT, _TEST, _COUNT, _FETCH, _READ, _LOOK, _ASK = 2.0, 5.0, 0.5, 6.0, 0.5, 2.5, 500.0
 #: What the order of a list puts first is the smallest of these.
 _KEYS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "newest": lambda it: (-it.product_id,),
@@ -114,7 +114,7 @@ class Sample:
             return float("inf")
         first = nsmallest(8, places)
         gap = (first[-1] - first[0]) / (len(first) - 1)
-        # They may begin late: the cheapest of what is dear. When it was made has less to do with it.
+        # They may begin late: the cheapest of what is dear. Its age has less to do with it.
         lead = max(0.0, first[0] - start - gap * (3 if sort == "newest" else 1))
         return lead * self.each + limit * gap
 
@@ -187,7 +187,7 @@ def _by_words(sample: Sample, terms: Sequence[str], by: str) -> tuple[float, Way
         both = both & having[number]
         counted += max(len(having[number]), 0.5) * sample.each * _COUNT
         cost = counted + max(len(both), 0.5) * sample.each * _FETCH
-        best = min(best, (cost, Way(by, terms=tuple(sorted(rarest[:n])))))
+        best = min(best, (cost, Way(by, terms=tuple(rarest[:n]))))
     return best
 
 
