@@ -62,7 +62,7 @@ def _listing(chance: random.Random, n: int) -> dict[str, Any]:
         "product_id": n, "status": chance.choice((*EVERY, "active", "active")), "name": name,
         "category_id": chance.choice((None, 1, 2)), "price_from": chance.choice((500, 900, 1000)),
         "rating": chance.choice((0, 300, 450)), "stocked_variants": chance.choice((0, 1)),
-        "words": words_of([*texts, f"SKU-{n}"], name), "words_version": VERSION,
+        "words": words_of([*texts, _sku(n)], name), "words_version": VERSION,
     }  # fmt: skip
 
 
@@ -70,9 +70,13 @@ def words_in(name: str) -> list[str]:
     return Search(name).words
 
 
+def _sku(n: int) -> str:
+    return "OAK" if n == 7 else f"SKU-{n}"
+
+
 def _variant(n: int) -> dict[str, Any]:
     return {
-        "id": n, "product_id": n, "sku": "OAK" if n == 7 else f"SKU-{n}", "name": "",
+        "id": n, "product_id": n, "sku": _sku(n), "name": "",
         "price_amount": 1, "currency": "EUR", "attributes": {}, "version": 1,
     }  # fmt: skip
 
