@@ -26,6 +26,8 @@ from shop.products.search import VERSION
 _SIZE, _SECONDS = 1000, 600.0
 #: A small catalogue is cheaply looked at, and may be just being filled.
 _SOON = 60.0
+#: Of so many beginnings of words it is remembered who has them.
+_MOST_BEGUN = 500
 #: What it takes, in microseconds or so: to test a row in the order of ids, and in any other; of a
 #: full-text index to count a product among those that have a word, and to fetch it; to read a value
 #: of an attribute, and the listing that it belongs to; to ask another question.
@@ -78,6 +80,8 @@ class Sample:
         if not begun:
             return self._words.get(word, set())
         if word not in self._begun:
+            if len(self._begun) >= _MOST_BEGUN:
+                self._begun.clear()
             first = bisect_left(self._sorted_words, word)
             last = bisect_left(self._sorted_words, word + "~", first)
             words = self._sorted_words[first:last]
