@@ -294,6 +294,7 @@ def _list(
         (product_id, name.lower(), variant[2], int(stock > 0), " ".join(words)),
     )
     cursor.executemany(
-        "INSERT INTO listed_attributes (code, value, product_id) VALUES (%s, %s, %s)",
-        [(*pair, product_id) for pair in orjson.loads(product[4]).items()],
+        "INSERT INTO listed_values (code, value, status, price_from, product_id)"
+        " VALUES (%s, %s, 'active', %s, %s)",
+        [(*pair, variant[2], product_id) for pair in orjson.loads(product[4]).items()],
     )

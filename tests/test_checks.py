@@ -36,7 +36,8 @@ def verify(app: Flask) -> Callable[[], tuple[int, dict[str, Any]]]:
 @pytest.fixture
 def stocked(app: Flask, client: FlaskClient, staff: Headers, engine: Engine) -> dict[str, Any]:
     """A shop in which something of everything happened; the product that all is about."""
-    product = factories.create_product(client, staff, status="active")
+    attributes = {"wood": "oak"}
+    product = factories.create_product(client, staff, status="active", attributes=attributes)
     gone = factories.create_product(client, staff, status="active")
     for answer in (
         client.delete(f"{PRODUCTS}/{gone['id']}", headers=staff | {"If-Match": "*"}),
@@ -73,7 +74,7 @@ def test_a_shop_that_was_only_used_is_sound(
     assert code == 0, found
     checked = {
         "audit-positions", "audit-sequences", "audit-rows", "stock", "listings", "ratings",
-        "review-counts",
+        "review-counts", "listed-values",
     }  # fmt: skip
     assert set(found) >= checked
     # Those of orders have tests of their own.
@@ -108,6 +109,9 @@ HARM: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "a draft is listed": (
         "UPDATE products SET status = 'draft'", "listings", {"status": "active"},
+    ),
+    "a value is listed at another price": (
+        "UPDATE listed_values SET price_from = 1", "listed-values", {"price_from": 1},
     ),
     "stars were added": (
         "UPDATE product_ratings SET stars_5 = 1", "ratings", {"stars_5": 1, "counted_5": 0},

@@ -149,6 +149,27 @@ def test_what_variants_cost_already_begins_their_history(own: Flask) -> None:
     assert (shown["metadata"], shown["variants"][0]["metadata"]) == ({}, {})
 
 
+def test_values_of_attributes_take_over_state_and_price(own: Flask) -> None:
+    upgrade(own)
+    fill(own, products=50)
+    before = rows_of(own, "listed_values")
+    assert len(before) > 50
+    with own.app_context():
+        flask_migrate.downgrade(directory=FOLDER, revision="0011")
+    assert [row[:2] + row[4:] for row in before] == rows_of(own, "listed_attributes")
+
+    upgrade(own)
+
+    assert rows_of(own, "listed_values") == before
+    assert "listed_attributes" not in inspect(engine_of(own)).get_table_names()
+
+
+def rows_of(app: Flask, table: str) -> list[tuple[object, ...]]:
+    with engine_of(app).connect() as connection:
+        rows = connection.execute(text(f"SELECT * FROM {table} ORDER BY product_id, code, value"))
+        return [tuple(row) for row in rows]
+
+
 def history(app: Flask) -> list[tuple[object, ...]]:
     columns = "variant_id, price_amount, currency"
     with engine_of(app).connect() as connection:

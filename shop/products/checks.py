@@ -6,7 +6,14 @@ from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from shop.checks import Check, Result, found, how_many
-from shop.products.models import Product, ProductListing, StockLevel, StockMovement, Variant
+from shop.products.models import (
+    ListedValue,
+    Product,
+    ProductListing,
+    StockLevel,
+    StockMovement,
+    Variant,
+)
 
 
 def stock(session: Session) -> Result:
@@ -72,4 +79,23 @@ def listings(session: Session) -> Result:
     return found(session, how_many(Product), wrong)
 
 
-CHECKS = (Check("stock", stock), Check("listings", listings))
+def listed_values(session: Session) -> Result:
+    """What is listed of an attribute has the state and the price of its product's listing."""
+    value, listing = ListedValue, ProductListing
+    wrong = (
+        select(value.product_id, value.code, value.status, value.price_from)
+        .outerjoin(listing, listing.product_id == value.product_id)
+        .where(
+            or_(
+                listing.product_id.is_(None),
+                listing.status != value.status,
+                listing.price_from != value.price_from,
+            )
+        )
+    )
+    return found(session, how_many(ListedValue), wrong)
+
+
+CHECKS = (
+    Check("stock", stock), Check("listings", listings), Check("listed-values", listed_values),
+)  # fmt: skip

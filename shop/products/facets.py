@@ -15,9 +15,10 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
-from shop.products import finding, queries
+from shop.products import counts, queries, sampling
 from shop.products.categories import counted_below
-from shop.products.finding import PRICE_STEPS, Wanted
+from shop.products.counts import PRICE_STEPS
+from shop.products.finding import FACETS, Wanted
 
 #: Counts above that are remembered for so long, and those of so many lists.
 _MANY, _SECONDS, _MOST_LISTS = 10_000, 5.0, 100
@@ -33,7 +34,7 @@ def facets_of(session: Session, wanted: Wanted, names: set[str]) -> dict[str, An
     """The facets with these names (see `schemas.Facets`)."""
     known = _known.setdefault(session.get_bind(), {})
     found = {}
-    for name in finding.FACETS:
+    for name in FACETS:
         if name in names:
             found[name] = _facet(session, wanted, name, known)
     return found
@@ -56,18 +57,18 @@ def _facet(
 
 def _category(session: Session, wanted: Wanted) -> Facet:
     tree = session.scalars(queries.all_categories()).all()
-    rows = session.execute(finding.category_counts(wanted)).all()
-    counts = counted_below(tree, rows)
+    rows = session.execute(counts.category_counts(wanted)).all()
+    numbers = counted_below(tree, rows)
     shown = [
-        {"id": item.id, "name": item.name, "slug": item.slug, "count": counts[item.id]}
+        {"id": item.id, "name": item.name, "slug": item.slug, "count": numbers[item.id]}
         for item in tree
-        if counts[item.id]
+        if numbers[item.id]
     ]
     return shown, sum(count for _, count in rows)
 
 
 def _price(session: Session, wanted: Wanted) -> Facet:
-    rows = session.execute(finding.price_counts(wanted)).all()
+    rows = session.execute(counts.price_counts(wanted)).all()
     above = dict(pairwise(PRICE_STEPS))
     shown = {
         "min": min((low for *_, low, _high in rows), default=None),
@@ -80,14 +81,24 @@ def _price(session: Session, wanted: Wanted) -> Facet:
 
 
 def _rating(session: Session, wanted: Wanted) -> Facet:
-    rows = session.execute(finding.rating_counts(wanted)).all()
+    question = counts.rating_counts(wanted, of_much=_is_much(wanted))
+    rows = session.execute(question).all()
     shown = [{"stars": stars, "count": count} for stars, count in rows]
     return shown, sum(count for _, count in rows)
 
 
+def _is_much(wanted: Wanted) -> bool:
+    """Whether it is best counted by looking at all: at each value, in the order of ratings."""
+    if not counts.is_of_values(wanted):
+        return False
+    return (wanted.min_price, wanted.max_price) == (None, None) or sampling.is_much(wanted)
+
+
 def _attributes(session: Session, wanted: Wanted) -> Facet:
-    questions = [finding.attribute_counts(wanted)]
-    questions += [finding.attribute_counts(wanted, code) for code in wanted.attributes]
+    questions = [counts.attribute_counts(wanted, of_much=_is_much(wanted))]
+    for code in wanted.attributes:
+        much = _is_much(wanted.without_attribute(code))
+        questions.append(counts.alternative_counts(wanted, code, of_much=much))
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     most = 0
     for question in questions:

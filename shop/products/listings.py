@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shop.audit.capture import AuditedWrites, insert_rows
 from shop.products import search
-from shop.products.models import ListedAttribute, Product, ProductListing, Variant
+from shop.products.models import ListedValue, Product, ProductListing, Variant
 
 _LONGEST_NAME = 100
 
@@ -29,10 +29,11 @@ def open_listings(
     for product, variants in products:
         stocked = sum(variant["on_hand"] > 0 for variant in variants)
         opened = {"product_id": product["id"], "rating": 0, "stocked_variants": stocked}
-        rows.append(_derived(product, variants) | opened)
-        values += _attribute_rows(product["id"], _attributes(product, variants))
+        listing = _derived(product, variants) | opened
+        rows.append(listing)
+        values += _value_rows(listing, _attributes(product, variants))
     writes.later(ProductListing.__table__, rows)
-    writes.later(ListedAttribute.__table__, values)
+    writes.later(ListedValue.__table__, values)
 
 
 def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
@@ -42,17 +43,18 @@ def refresh(session: Session, product: Product, *, stocked: int = 0) -> None:
     looked up, since a sale may change them at the same time.
     """
     rows = _rows(product)
-    values: dict[str, Any] = _derived(*rows)
+    listing = _derived(*rows) | {"product_id": product.id}
+    values = dict(listing)
     if stocked:
         values["stocked_variants"] = ProductListing.stocked_variants + stocked
     connection = session.connection()
     connection.execute(_change(product.id, values))
-    _keep_attributes(connection, product.id, _attributes(*rows))
+    _keep_values(connection, product.id, _value_rows(listing, _attributes(*rows)))
 
 
 def close_listing(session: Session, product: Product) -> None:
     """Delete what is listed of a product that is about to go."""
-    for model in (ListedAttribute, ProductListing):
+    for model in (ListedValue, ProductListing):
         session.execute(delete(model).where(model.product_id == product.id))
 
 
@@ -87,12 +89,13 @@ def _derived(product: Mapping[str, Any], variants: Iterable[Mapping[str, Any]]) 
     texts = [product["name"], product["description"]]
     texts += [variant[field] for variant in variants for field in ("name", "sku")]
     texts += [value for _, value in _attributes(product, variants)]
+    name = " ".join(search.split(product["name"]))[:_LONGEST_NAME]
     return {
         "status": product["status"],
         "category_id": product["category_id"],
-        "name": " ".join(search.split(product["name"]))[:_LONGEST_NAME],
+        "name": name,
         "price_from": min(variant["price_amount"] for variant in variants),
-        "words": search.words_of(texts),
+        "words": search.words_of(texts, name),
         "words_version": search.VERSION,
     }
 
@@ -109,24 +112,23 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _keep_attributes(connection: Connection, product_id: int, wanted: set[tuple[str, str]]) -> None:
-    table = ListedAttribute
-    rows = connection.execute(
-        select(table.code, table.value).where(table.product_id == product_id)
-    ).all()
-    known = {(code, value) for code, value in rows}
-    if known - wanted:
-        connection.execute(delete(table).where(table.product_id == product_id))
+def _keep_values(connection: Connection, product_id: int, wanted: list[dict[str, Any]]) -> None:
+    listed = ListedValue.__table__
+    of_it = ListedValue.product_id == product_id
+    known = {tuple(row) for row in connection.execute(select(*listed.columns).where(of_it))}
+    if known - {tuple(row.values()) for row in wanted}:
+        connection.execute(delete(ListedValue).where(of_it))
         known = set()
-    if new := _attribute_rows(product_id, wanted - known):
-        insert_rows(connection, ListedAttribute.__table__, new)
+    if new := [row for row in wanted if tuple(row.values()) not in known]:
+        insert_rows(connection, listed, new)
 
 
-def _attribute_rows(product_id: int, attributes: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [
-        {"code": code, "value": value, "product_id": product_id}
-        for code, value in sorted(attributes)
-    ]
+def _value_rows(
+    listing: Mapping[str, Any], attributes: Iterable[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Rows of `ListedValue`, their columns in its order."""
+    owner = {name: listing[name] for name in ("status", "price_from", "product_id")}
+    return [{"code": code, "value": value} | owner for code, value in sorted(attributes)]
 
 
 def _change(product_id: Any, values: dict[str, Any]) -> Any:

@@ -255,14 +255,20 @@ class ProductListing(Base):
     words_version: Mapped[int] = mapped_column(Integer)
 
 
-class ListedAttribute(Base):
-    """A value of an attribute that a product, or one of its variants, has."""
+class ListedValue(Base):
+    """A value of an attribute that a product, or one of its variants, has.
 
-    __tablename__ = "listed_attributes"
+    With the product's state and price as in its listing: so those of a value lie in the order of
+    their prices, and are counted without a look at anything else.
+    """
+
+    __tablename__ = "listed_values"
     __table_args__ = (Index(None, "product_id"), TABLE_OPTIONS)
 
     code: Mapped[str] = mapped_column(String(40), primary_key=True)
     value: Mapped[str] = mapped_column(String(200), primary_key=True)
+    status: Mapped[str] = mapped_column(String(10), primary_key=True)
+    price_from: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     product_id: Mapped[int] = mapped_column(
         BigId, ForeignKey("products.id"), primary_key=True, autoincrement=False
     )

@@ -27,6 +27,7 @@ from sqlalchemy.orm import selectinload
 from shop.products.models import (
     AttributeDefinition,
     Category,
+    ListedValue,
     PriceChange,
     Product,
     ProductListing,
@@ -107,6 +108,16 @@ def shown_with(product_id: ColumnElement[int]) -> Select[Any]:
         .outerjoin(ProductRating, ProductRating.product_id == Product.id)
     )
 
+
+#: The lowest and the highest id that is listed.
+LISTED_FROM_TO = select(func.min(ProductListing.product_id), func.max(ProductListing.product_id))
+#: The listings `ids`, and the values of their attributes.
+LISTINGS_OF = select(*ProductListing.__table__.columns).where(
+    ProductListing.product_id.in_(bindparam("ids", expanding=True))
+)
+VALUES_OF = select(ListedValue.code, ListedValue.value, ListedValue.product_id).where(
+    ListedValue.product_id.in_(bindparam("ids", expanding=True))
+)
 
 #: The stock of some variants, with whose they are.
 LEVELS = (

@@ -244,7 +244,7 @@ def test_the_claim_of_a_dead_worker_counts_until_its_time_is_over(
     create(client, staff, "k1")
     session.execute(update(IdempotencyKey).values(status=None, body=None, headers=None))
     # What it had done is rolled back with it.
-    for table in ("listed_attributes", "product_listings", "stock_levels", "variants", "products"):
+    for table in ("listed_values", "product_listings", "stock_levels", "variants", "products"):
         session.execute(text(f"DELETE FROM {table}"))
     session.commit()
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete
 
 from shop.db import db, transactional, writing
 from shop.products.models import (
-    ListedAttribute,
+    ListedValue,
     Product,
     ProductListing,
     ProductSlug,
@@ -79,7 +79,7 @@ def catalogue(client: FlaskClient, staff: Headers) -> list[dict[str, Any]]:
 def empty_catalogue(engine: Engine) -> None:
     """Delete every product."""
     with writing(engine) as connection:
-        for model in (StockLevel, Variant, ListedAttribute, ProductListing, ProductSlug, Product):
+        for model in (StockLevel, Variant, ListedValue, ProductListing, ProductSlug, Product):
             connection.execute(delete(model))
 
 

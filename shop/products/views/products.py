@@ -9,10 +9,10 @@ from flask import Response, url_for
 
 from shop.db import db, read, transactional
 from shop.errors import NotFound
-from shop.products import operations, queries
+from shop.products import operations, queries, sampling
 from shop.products.categories import below
 from shop.products.facets import facets_of
-from shop.products.finding import Wanted, order_of, page_of
+from shop.products.finding import Wanted, order_of
 from shop.products.list_schemas import ProductPage, ProductQuery
 from shop.products.models import STATUSES, Category, ProductRating
 from shop.products.schemas import (
@@ -95,8 +95,7 @@ def _found(wanted: Wanted, sort: str, after: Sequence[Any] | None, limit: int) -
             return read(queries.NEWEST, before=before, limit=limit)
         (status,) = wanted.statuses
         return read(queries.NEWEST_OF_STATUS, before=before, limit=limit, status=status)
-    question, values = page_of(wanted, sort, after, limit)
-    return read(question, **values)
+    return sampling.found(wanted, sort, after, limit)
 
 
 def _key(width: int) -> Callable[[Any], Key]:
