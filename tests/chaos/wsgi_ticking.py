@@ -48,7 +48,7 @@ def _leave_a_row(job: str, session: Session, slot: datetime) -> None:
 
 def _every_second(job: str) -> Job:
     work = functools.partial(_leave_a_row, job)
-    return Job(job, Slowly(Every(1), _CLAIM_SECONDS), work, every=True)
+    return Job(job, Slowly(Every(1), _CLAIM_SECONDS), work, catch_up="all")
 
 
 app = create_app(jobs=[_every_second("tick"), _every_second("tock")])
