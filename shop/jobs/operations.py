@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -134,12 +134,12 @@ def order(session: Session, job: str, who: str) -> JobRun:
     ordered = [run for run in open_ if run.ordered_by is not None]
     if ordered:
         return ordered[0]
-    second = _now_ms(session) // 1000
+    slot = clock.now()
     while True:
         run = JobRun(status=WAITING, reason=ORDERED, attempts=0, owner="", ordered_by=who)
-        if _insert(session, run, job, slot_name(datetime.fromtimestamp(second, UTC))):
+        if _insert(session, run, job, slot_name(slot)):
             return run
-        second += 1
+        slot += timedelta(seconds=1)
 
 
 def switch(session: Session, job: str, enabled: bool, who: str) -> JobState:
