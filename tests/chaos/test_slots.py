@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import secrets
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,16 +18,19 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from sqlalchemy import exc, text
 
 from shop.jobs.slots import slot_name, slot_time
 from tests.chaos.history import connected, tell, wait_until
-from tests.running import RunningShop
+from tests.running import ROOT, RunningShop
 from tests.servers import MariaDB
 
 TICKING = "tests.chaos.wsgi_ticking:app"
 LEASE_SECONDS = 2
 MASTERS = 2
+ADDRESS = {"name": "Anna", "line1": "Elm Street 1", "city": "Uppsala", "postal_code": "75310",
+           "country": "SE"}  # fmt: skip
 
 pytestmark = pytest.mark.xdist_group("chaos")
 
@@ -139,6 +144,7 @@ def _ticking_shop(
     jobs: int = 2,
     claim_seconds: float = 0,
     work_seconds: float = 0,
+    **more: Any,
 ) -> RunningShop:
     """A migrated shop with the table that its extra jobs write to."""
     shop = RunningShop(
@@ -152,6 +158,7 @@ def _ticking_shop(
         ticking_jobs=jobs,
         ticking_claim_seconds=claim_seconds,
         ticking_work_seconds=work_seconds,
+        **more,
     )
     folder.mkdir()
     shop.prepare()
@@ -342,3 +349,136 @@ def _cut_off_transactions(url: str) -> int:
                     connection.execute(text(f"KILL {number}"))
                     cut += 1
     return cut
+
+
+@pytest.mark.parametrize(
+    ("options", "reloads"),
+    [(["--preload"], 0), (["--max-requests", "50", "--max-requests-jitter", "0"], 0), ([], 2)],
+    ids=["preload", "max-requests", "reload"],
+)
+def test_however_workers_come_and_go_one_leads_each_slot_runs_once_and_requests_are_answered(
+    options: list[str], reloads: int, tmp_path: Path
+) -> None:
+    """SC-09, OP-02, OP-03: preloaded, recycled after 50 requests each, reloaded by HUP."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    with _ticking_shop(tmp_path / "shop", url, workers=2, options=options) as shop:
+        first = set(shop.worker_pids())
+        statuses: Counter[int] = Counter()
+        started = time.monotonic()
+        for number in range(240):
+            time.sleep(max(0.0, started + number * 0.04 - time.monotonic()))
+            if reloads and number % 100 == 50:
+                shop.send(signal.SIGHUP)
+            statuses[requests.get(f"{shop.url}/health/live", timeout=20).status_code] += 1
+        last = _wait_for_an_idle_moment(url, 4 * LEASE_SECONDS + 20)
+        for job in _jobs(url):
+            _check_slots(url, job, last)
+        wait_until("a living worker leads", lambda: _leader(url) in shop.worker_pids(), 20)
+        assert statuses == {200: 240}
+        assert options == ["--preload"] or first.isdisjoint(shop.worker_pids())
+        assert len(shop.worker_pids()) == 2
+
+
+def _leader(url: str) -> int:
+    """The process that holds the lease of the drain."""
+    question = text("SELECT owner FROM leases WHERE name = 'drain'")
+    with connected(url) as connection:
+        return int(connection.execute(question).scalar_one().split(":")[1])
+
+
+def test_a_server_that_is_ended_during_a_job_lets_it_end(tmp_path: Path) -> None:
+    """SC-10: SIGTERM while runs are under way; nothing is left half done, nothing for others."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    with _ticking_shop(tmp_path / "shop", url, workers=2, jobs=1, work_seconds=1.5) as shop:
+        running = text("SELECT COUNT(*) FROM job_runs WHERE status = 'running'")
+
+        def is_under_way() -> bool:
+            with connected(url) as connection:
+                return bool(connection.execute(running).scalar_one())
+
+        wait_until("a run is under way", is_under_way, 20)
+        shop.send(signal.SIGTERM)
+        assert shop.wait(25) == 0, f"it still runs; its log ends:\n{shop.log_tail()}"
+        assert not is_under_way()
+        with connected(url) as connection:
+            done = connection.execute(text("SELECT slot FROM job_runs WHERE status = 'done'"))
+            effects = connection.execute(text("SELECT slot FROM ticks"))
+            assert sorted(effects.scalars()) == sorted(done.scalars())
+
+
+def test_the_scheduler_runs_in_a_process_of_its_own_beside_workers_that_only_serve(
+    tmp_path: Path,
+) -> None:
+    """SC-10: `flask jobs start`, SHOP_SCHEDULER=off; it ends on SIGTERM with the run it has."""
+    shop = RunningShop(
+        tmp_path / "shop", f"sqlite:///{tmp_path / 'shop.db'}", None, workers=1, sinks="none",
+        scheduler="off", lease_seconds=LEASE_SECONDS,
+    )  # fmt: skip
+    with shop:
+        admin = {"Authorization": f"Bearer {shop.admin_token()}"}
+        jobs = f"{shop.url}/api/v1/jobs"
+        assert requests.post(f"{jobs}/reconcile/run", headers=admin, timeout=20).status_code == 202
+
+        def status() -> str:
+            answer = requests.get(f"{jobs}/reconcile/runs", headers=admin, timeout=20)
+            return str(answer.json()["items"][0]["status"])
+
+        time.sleep(2)
+        assert status() == "waiting", "nobody runs jobs"
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "jobs", "start"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=shop.environment, stderr=subprocess.PIPE, text=True
+        ) as own:
+            wait_until("the run is done", lambda: status() == "done", 30)
+            own.send_signal(signal.SIGTERM)
+            log = own.communicate(timeout=30)[1]
+        assert own.returncode == 0, log
+        assert "scheduler.ended" in log
+
+
+@pytest.mark.parametrize("crash", ["in-job", "before-commit:3"])
+def test_orders_that_expire_while_the_worker_is_killed_give_their_stock_back_once(
+    crash: str, tmp_path: Path
+) -> None:
+    """SC-05: an unpaid order, a kill inside the job that cancels it, another worker."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    shop = RunningShop(
+        tmp_path / "shop", url, None, workers=2, sinks="none", env="testing",
+        lease_seconds=LEASE_SECONDS,
+    )  # fmt: skip
+    with shop:
+        admin = {"Authorization": f"Bearer {shop.admin_token()}"}
+        _place_an_order(shop, admin)
+    with connected(url) as connection, connection.begin():
+        connection.execute(text("UPDATE orders SET expires_at = '2026-01-01 00:00:00.000000'"))
+        taken = connection.execute(text("SELECT on_hand FROM stock_levels")).scalar_one()
+    assert taken == 5
+    shop.change(crash_at=crash)
+    with shop:
+        requests.post(f"{shop.url}/api/v1/jobs/orders/run", headers=admin, timeout=20)
+
+        def is_done() -> bool:
+            with connected(url) as connection:
+                runs = text(
+                    "SELECT COUNT(*) FROM job_runs WHERE job = 'orders' AND status = 'done'"
+                )
+                return bool(connection.execute(runs).scalar_one())
+
+        wait_until("the order's job is done", is_done, 60)
+    with connected(url) as connection:
+        orders = connection.execute(text("SELECT status FROM orders")).scalars().all()
+        stock = connection.execute(text("SELECT on_hand FROM stock_levels")).scalar_one()
+        moves = connection.execute(text("SELECT SUM(delta) FROM stock_movements")).scalar_one()
+    assert (orders, stock, moves) == (["cancelled"], 7, 7)
+    assert "crash point" in shop.log.read_text()
+
+
+def _place_an_order(shop: RunningShop, admin: dict[str, str]) -> None:
+    variant = {"sku": "OAK-1", "price": {"amount": 1990, "currency": "EUR"}, "stock": 7}
+    product = {"name": "Oak table", "status": "active", "variants": [variant]}
+    made = requests.post(f"{shop.url}/api/v1/products", json=product, headers=admin, timeout=20)
+    assert made.status_code == 201, made.text
+    order = {"items": [{"sku": "OAK-1", "quantity": 2}], "shipping_address": ADDRESS}
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    placed = requests.post(f"{shop.url}/api/v1/orders", json=order, headers=admin | key, timeout=20)
+    assert placed.status_code == 201, placed.text
