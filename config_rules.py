@@ -53,7 +53,7 @@ def unsafe(config: Config) -> Iterator[tuple[str, str]]:
     if config.jobs_ping_url and not _is_ping_url(config.jobs_ping_url):
         yield (
             "jobs_ping_url",
-            ("must start with https:// or http://, have {job} once in its path, and no query"),
+            "must start with https:// or http://, have {job} once in its path, and no query",
         )
     if not config.mqtt_topic or set(config.mqtt_topic) & set("+#\0"):
         yield "mqtt_topic", "must not be empty and must not contain + or #"
@@ -79,9 +79,8 @@ def _has_address(url: str) -> bool:
 
 
 def _is_ping_url(url: str) -> bool:
-    if not re.fullmatch(r"https?://[^\s{}?#@/]+(/[^\s{}?#]*)?{job}[^\s{}?#]*", url):
-        return False
-    return _has_address(url)
+    parts = r"https?://[^\s{}?#@/]+/[^\s{}?#]*\{job\}[^\s{}?#]*"
+    return bool(re.fullmatch(parts, url)) and _has_address(url)
 
 
 def _is_rate(text: str) -> bool:

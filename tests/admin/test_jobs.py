@@ -184,9 +184,7 @@ def test_staff_may_look_and_only_administrators_may_act(
 
 
 @pytest.mark.parametrize("cursor", ["x", "WyJqb2JzOnJ1bnMiLDFd"])
-def test_a_cursor_that_is_none_is_refused(
-    client: FlaskClient, staff: Headers, cursor: str
-) -> None:
+def test_a_cursor_that_is_none_is_refused(client: FlaskClient, staff: Headers, cursor: str) -> None:
     answer = client.get(f"{JOBS}/publish/runs?cursor={cursor}", headers=staff)
 
     assert_problem(answer, "validation", "/cursor")

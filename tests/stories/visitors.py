@@ -404,9 +404,7 @@ class Visitors:
         who = ADMIN if self._first else self.chance.choice((None, ANNA, STAFF, ADMIN))
         name = "publish" if self._first else self.chance.choice(("publish", "prune", "nothing"))
         self._send("POST", f"/jobs/{name}/run", who=who)
-        self._send(
-            "PATCH", f"/jobs/{name}", who=who, body={"enabled": self.chance.random() < 0.5}
-        )
+        self._send("PATCH", f"/jobs/{name}", who=who, body={"enabled": self.chance.random() < 0.5})
         self._send("GET", "/jobs", who=who)
         self._send("GET", f"/jobs/{name}/runs", who=who, query={"limit": "2"})
 
