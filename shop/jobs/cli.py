@@ -45,7 +45,8 @@ def run_job(name: str) -> None:
     """Run a job now, in this process, outside its plan."""
     _check(name)
     app = cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
-    runner = Runner(app, _jobs().values(), silence_seconds=10, pings=Pings(""))
+    silence = app.extensions["shop"].config.lease_seconds
+    runner = Runner(app, _jobs().values(), silence_seconds=silence, pings=Pings(""))
     try:
         run = runner.run_now(name, _WHO)
     except operations.StillRuns as refusal:

@@ -80,6 +80,8 @@ class Runner:
     def run_now(self, name: str, who: str) -> JobRun:
         """Run a job at once, outside its plan, and nothing else; answers when it is over.
 
+        If a process died in a run of it, that one is run again instead.
+
         Raises:
             StillRuns: it runs already.
         """
@@ -88,8 +90,12 @@ class Runner:
 
         @transactional
         def begin() -> Claim | None:
-            run = operations.order(db.session(), name, who)
-            return operations.resume(db.session(), job, run.id, self._owner)
+            session = db.session()
+            left = operations.take_over(session, name, self._owner, self._silence_ms)
+            if left is not None:
+                return left
+            run = operations.order(session, name, who)
+            return operations.resume(session, job, run.id, self._owner)
 
         with self._app.app_context():
             claim = begin()

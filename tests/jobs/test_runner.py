@@ -426,6 +426,23 @@ def test_no_run_can_be_ordered_while_one_is_under_way(session: Session) -> None:
         operations.order(session, "tick", "users/3")
 
 
+def test_a_run_by_hand_waits_for_no_other_one_but_takes_a_dead_one_over(
+    app: Flask, session: Session
+) -> None:
+    before = operations.claim(session, "tick", slot_name(NOON), "a process")
+    session.commit()
+    assert before is not None
+
+    with pytest.raises(operations.StillRuns):
+        runner(app, Job("tick", TWENTY, add_user)).run_now("tick", "cli")
+    session.execute(update(JobRun).values(heartbeat_ms=0))
+    session.commit()
+    run = runner(app, Job("tick", TWENTY, add_user)).run_now("tick", "cli")
+
+    assert (run.id, run.status, run.attempts) == (before.id, "done", 2)
+    assert len(runs(session)) == 1
+
+
 def test_clocks_that_differ_are_said_in_the_log(
     app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
