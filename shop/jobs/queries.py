@@ -85,9 +85,9 @@ def running(job: str) -> Select[int]:
     return select(JobRun.id).where(JobRun.status == RUNNING, JobRun.job == job)
 
 
-def taken(jobs: Sequence[str], slots: Sequence[str]) -> Select[str, str]:
-    """Which of these slots of these jobs have a run."""
-    return select(JobRun.job, JobRun.slot).where(JobRun.job.in_(jobs), JobRun.slot.in_(slots))
+def taken(job: str, slots: Sequence[str]) -> Select[str]:
+    """Which of these slots of a job have a run."""
+    return select(JobRun.slot).where(JobRun.job == job, JobRun.slot.in_(slots))
 
 
 def newest_of_each(jobs: Sequence[str]) -> Select[JobRun]:

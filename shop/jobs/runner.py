@@ -6,9 +6,10 @@ and clocks runs each planned time once.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy import exc
 
 from shop import logs
 from shop.db import db, read, reason, transactional
-from shop.errors import Refusal
+from shop.errors import Refusal, Unavailable
 from shop.jobs import operations, queries
 from shop.jobs.crew import Crew
 from shop.jobs.models import CUT_OFF, RUNNING, JobRun
@@ -166,13 +167,23 @@ class Runner:
         moment = self._clock.now()
         plans = [(job, job.due(self._since(job), moment)) for job in self.jobs.values()]
         plans = [(job, due) for job, due in plans if due.slots]
-        taken = self._taken(plans)
+        # Workers look at the same time: each begins with another job, so that they share the work.
+        random.shuffle(plans)
         for job, due in plans:
-            if not taken.issuperset((job.name, slot_name(slot)) for slot in due.slots):
-                for claim in transactional(operations.take)(db.session(), job, due, self._owner):
-                    self._begin(job, claim)
-                self._something_open = True
-            self._seen[job.name] = due.slots[-1]
+            try:
+                self._claim(job, due)
+            except Unavailable as error:
+                # Somebody holds this job's row for long. The others need not wait for that.
+                log.warning("scheduler.job-is-locked", job=job.name, reason=reason(error))
+
+    def _claim(self, job: Job, due: Due) -> None:
+        slots = [slot_name(slot) for slot in due.slots]
+        # Asked without a lock first: mostly another worker was faster.
+        if len(slots) > _MANY_SLOTS or len(read(queries.taken(job.name, slots))) < len(slots):
+            for claim in transactional(operations.take)(db.session(), job, due, self._owner):
+                self._begin(job, claim)
+            self._something_open = True
+        self._seen[job.name] = due.slots[-1]
 
     def _since(self, job: Job) -> datetime:
         """Slots up to this one were seen to."""
@@ -180,14 +191,6 @@ class Runner:
             last = read(queries.latest_slot(job.name))
             self._seen[job.name] = slot_time(last[0].slot) if last else _known_since(job.name)
         return self._seen[job.name]
-
-    def _taken(self, plans: Sequence[tuple[Job, Due]]) -> set[tuple[str, str]]:
-        """Due slots that have a run. Asked without a lock: mostly another worker was faster."""
-        slots = {slot_name(slot) for _, due in plans for slot in due.slots}
-        if not 0 < len(slots) <= _MANY_SLOTS:
-            return set()
-        names = [job.name for job, _ in plans]
-        return {(row.job, row.slot) for row in read(queries.taken(names, sorted(slots)))}
 
 
 def _known_since(name: str) -> datetime:
