@@ -107,7 +107,7 @@ class Scheduler:
     def start(self) -> None:
         """Start the threads of the timer, in this process."""
         timer = BackgroundScheduler(timezone=UTC, job_defaults=_TIMER_DEFAULTS)
-        each_second = [self.runner.tick]
+        each_second = [self.runner.keep, self.runner.tick]
         if self._drain is not None:
             each_second.append(self._keep_draining)
         if self._delivery is not None:

@@ -38,7 +38,9 @@ _MANY_SLOTS = 200
 
 
 class Runner:
-    """Any number of them may share a database. Call `tick` about once a second, after the fork."""
+    """Any number of them may share a database. Call `tick` and `keep` once a second each, after the
+    fork, and in threads of their own: hearts must beat while many jobs are claimed.
+    """
 
     def __init__(
         self, app: Flask, jobs: Iterable[Job], *, silence_seconds: float, pings: Pings
@@ -56,11 +58,10 @@ class Runner:
         self._crew = Crew(app, self._owner, pings, self._resume_next)
 
     def tick(self) -> None:
-        """Keep what runs here alive, end what takes too long, begin what is due."""
+        """End what takes too long, begin what is due."""
         try:
             with self._tick_lock, self._app.app_context():
                 self._crew.cut_off()
-                self._crew.keep()
                 if self._stopping:
                     return
                 if self._something_open or self.rounds % _IDLE_ROUNDS == 0:
@@ -70,9 +71,17 @@ class Runner:
         except (exc.SQLAlchemyError, Refusal) as error:
             log.warning("scheduler.tick-failed", reason=reason(error))
 
+    def keep(self) -> None:
+        """Say that what runs here is alive."""
+        try:
+            with self._app.app_context():
+                self._crew.keep()
+        except (exc.SQLAlchemyError, Refusal) as error:
+            log.warning("scheduler.no-heartbeat", reason=reason(error))
+
     def stop(self) -> None:
-        """Claim nothing more, and wait for what runs. Go on to call `tick` meanwhile, else others
-        take the runs over.
+        """Claim nothing more, and wait for what runs. Go on with `tick` and `keep` meanwhile, else
+        others take the runs over.
         """
         with self._tick_lock:
             self._stopping = True
@@ -104,6 +113,7 @@ class Runner:
                 raise operations.StillRuns(f"{name} was begun elsewhere just now.")
             self._crew.begin(job, claim)
             while not self._crew.wait(1.0):
+                self.keep()
                 self.tick()
             return db.session.get_one(JobRun, claim.id, populate_existing=True)
 
