@@ -81,6 +81,11 @@ class Config:
     scheduler: str = setting(
         "embedded", "Whether web workers run jobs and drain.", words=("embedded", "off")
     )
+    jobs_ping_url: str = setting(
+        "", "Told of each run of a job, such as `https://hc.example/ping/{job}`; `/start` and "
+        "`/fail` are appended. Empty: nobody.",
+        secret=True,
+    )  # fmt: skip
     lease_seconds: int = setting(
         5, "How long a silent leader is waited for before another takes over.", low=2, high=300
     )

@@ -50,6 +50,11 @@ def unsafe(config: Config) -> Iterator[tuple[str, str]]:
         yield "timezone", "must be an IANA time zone such as Europe/Berlin"
     if not re.fullmatch("[A-Z]{3}", config.currency):
         yield "currency", "must be an ISO 4217 code such as EUR"
+    if config.jobs_ping_url and not _is_ping_url(config.jobs_ping_url):
+        yield (
+            "jobs_ping_url",
+            "must start with https:// or http://, have {job} once in its path, and no query",
+        )
     if not config.mqtt_topic or set(config.mqtt_topic) & set("+#\0"):
         yield "mqtt_topic", "must not be empty and must not contain + or #"
     for item in fields(config):
@@ -71,6 +76,11 @@ def _has_address(url: str) -> bool:
         return parts.scheme == "sqlite" or bool(parts.hostname and parts.port != 0)
     except ValueError:
         return False
+
+
+def _is_ping_url(url: str) -> bool:
+    parts = r"https?://[^\s{}?#@/]+/[^\s{}?#]*\{job\}[^\s{}?#]*"
+    return bool(re.fullmatch(parts, url)) and _has_address(url)
 
 
 def _is_rate(text: str) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations.base import BatchOperations
 from sqlalchemy.dialects import mysql
 
 from shop.crashes import crash_point
@@ -112,6 +114,38 @@ def drop_index(name: str, table: str) -> None:
 
 def _columns(table: str) -> set[str]:
     return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
+
+
+def make_nullable(table: str, name: str, type_: Any) -> None:
+    """Let a column have no value."""
+    _alter(table, name, type_, nullable=True)
+
+
+def make_required(table: str, name: str, type_: Any) -> None:
+    """Let a column have a value always; it must have one in each row."""
+    _alter(table, name, type_, nullable=False)
+
+
+@step
+def _alter(table: str, name: str, type_: Any, *, nullable: bool) -> None:
+    with _altered(table) as altered:
+        altered.alter_column(name, existing_type=type_, nullable=nullable)
+
+
+@step
+def change_check(table: str, name: str, condition: str) -> None:
+    """Give a check another condition."""
+    known = {check["name"] for check in sa.inspect(op.get_bind()).get_check_constraints(table)}
+    with _altered(table) as altered:
+        # The naming rules put the table's name before that of older revisions once more.
+        for old in {name, f"ck_{table}_{name}"} & known:
+            altered.drop_constraint(op.f(old), type_="check")
+        altered.create_check_constraint(op.f(name), sa.text(condition))
+
+
+def _altered(table: str) -> AbstractContextManager[BatchOperations]:
+    """SQLite alters few things of a table: the rest is done to a copy, which takes its place."""
+    return op.batch_alter_table(table, table_kwargs={"sqlite_autoincrement": True})
 
 
 @step

@@ -17,17 +17,19 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from config import Config, ConfigError
 from shop import broker, crashes, logs
 from shop.admin.views.audit import audit
+from shop.admin.views.jobs import jobs as jobs_views
 from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
 from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
-from shop.cli import audit_commands, jobs_commands, shop_commands
+from shop.cli import audit_commands, shop_commands
 from shop.counters import watch_pool
 from shop.db import READER, db
 from shop.engines import database_url, engine_options, prepare_engine, reader_options
 from shop.idempotency.keys import Keys
-from shop.jobs import models as _job_tables  # noqa: F401  (its tables belong to the metadata)
+from shop.jobs.cli import jobs_commands
+from shop.jobs.plan import Job
 from shop.limits import throttle
 from shop.limits.remote import storage_for
 from shop.limits.throttle import Throttle
@@ -52,7 +54,7 @@ from shop.reviews import checks as review_checks
 from shop.reviews import personal as review_data
 from shop.reviews import verification as reviews_of_buyers
 from shop.reviews.views import reviews
-from shop.scheduler import Job, Scheduler, jobs_of
+from shop.scheduler import Scheduler, jobs_of
 from shop.transfers.cli import product_commands
 from shop.transfers.files import Folder
 from shop.transfers.views import transfers
@@ -75,7 +77,7 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    orders, payments, reviews, audit,
+    orders, payments, reviews, audit, jobs_views,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
@@ -112,6 +114,16 @@ class Shop:
         """What imports and exports files of products."""
         return Transfers(app, app.extensions["transfers"], 2.0 * self.config.lease_seconds)
 
+    def timer(self, app: Flask) -> Scheduler:
+        """The scheduler of one process, with all that it looks after; it does nothing yet."""
+        if not self.config.mail_server:
+            log.warning("mail.no-server", setting="SHOP_MAIL_URL")
+        return Scheduler(
+            app, self.jobs, self.drain(), silence_seconds=self.config.lease_seconds,
+            delivery=self.delivery(app), transfers=self.transfers(app),
+            ping_url=self.config.jobs_ping_url,
+        )  # fmt: skip
+
     def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
         return Drain(
@@ -139,6 +151,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     terms = app.extensions["orders"] = _terms(config)
     planned = (*jobs_of(config, terms.providers), *jobs)
     app.extensions["shop"] = Shop(config, engine, reader, planned)
+    app.extensions["jobs"] = {job.name: job for job in planned}
     app.extensions["watch"] = Watch(config.active_sinks, {job.name: job.trigger for job in planned})
     app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
     bell.hang(config.var)
@@ -166,13 +179,7 @@ def start(app: Flask) -> None:
     shop.engine.dispose(close=False)
     shop.reader.dispose(close=False)
     if shop.config.scheduler == "embedded":
-        silence = 2.0 * shop.config.lease_seconds
-        if not shop.config.mail_server:
-            log.warning("mail.no-server", setting="SHOP_MAIL_URL")
-        shop.scheduler = Scheduler(
-            app, shop.jobs, shop.drain(), silence_seconds=silence, delivery=shop.delivery(app),
-            transfers=shop.transfers(app),
-        )  # fmt: skip
+        shop.scheduler = shop.timer(app)
         shop.scheduler.start()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 import orjson
-from flask import current_app
+from flask import Flask, current_app
 from flask.cli import AppGroup
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +23,7 @@ from shop.audit.cli import parked, replay, requeue, status
 from shop.audit.events import Event
 from shop.checks import verify
 from shop.db import db, reason
-from shop.jobs import queries as job_queries
+from shop.jobs.cli import jobs_commands
 from shop.orders.cli import demo
 from shop.users.cli import create_admin
 
@@ -36,7 +36,6 @@ _MARK = "<!-- settings -->"
 
 shop_commands = AppGroup("shop", help="Look after the shop.")
 audit_commands = AppGroup("audit", help="The audit log and what leaves by it.")
-jobs_commands = AppGroup("jobs", help="The scheduler's jobs.")
 shop_commands.add_command(create_admin)
 shop_commands.add_command(demo)
 for command in (status, parked, requeue, replay):
@@ -164,36 +163,26 @@ def _show_event(event: Event) -> None:
     )  # fmt: skip
 
 
-@jobs_commands.command("list")
-def list_jobs() -> None:
-    """List the jobs and when each ran last."""
-    for job in _shop().jobs:
-        last = db.session.execute(job_queries.latest_slot(job.name)).scalar_one()
-        click.echo(f"{job.name:20} {job.trigger!s:30} last slot: {last or 'never'}")
-
-
-@jobs_commands.command("run")
-@click.argument("name")
-def run_job(name: str) -> None:
-    """Run a job now, outside its plan."""
-    from shop.scheduler import Scheduler
-
-    scheduler = Scheduler(current_app, _shop().jobs, None, silence_seconds=10)
-    if name not in scheduler.jobs:
-        raise click.ClickException(f"No job {name!r}; there are: {', '.join(scheduler.jobs)}")
-    run = scheduler.run_now(name)
-    if run is None:
-        raise click.ClickException("This second of the job is taken; try again.")
-    click.echo(f"{run.job} {run.slot}: {run.status}" + (f": {run.error}" if run.error else ""))
-    if run.error:
-        raise click.exceptions.Exit(1)
-
-
 @jobs_commands.command()
-@click.argument("name", required=False)
-@click.option("--limit", default=20, show_default=True)
-def history(name: str | None, limit: int) -> None:
-    """Show the newest runs."""
-    for run in db.session.scalars(job_queries.history(name, limit)):
-        ended = run.finished_at.isoformat() if run.finished_at else "-"
-        click.echo(f"{run.job:20} {run.slot} {run.status:8} attempt {run.attempts}  {ended}")
+def start() -> None:
+    """Run the scheduler, with the drain, mail and files of products, in this process."""
+    from shop.serving import why_not_serve
+
+    migrations = Path(current_app.root_path).parent / "migrations"
+    why_not = why_not_serve(_shop().config.database, migrations)
+    if why_not:
+        raise click.ClickException(why_not)
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    scheduler = _shop().timer(_app())
+    scheduler.start()
+    log.info("scheduler.started", jobs=len(_shop().jobs))
+    ending.wait()
+    scheduler.stop()
+    log.info("scheduler.ended")
+
+
+def _app() -> Flask:
+    # Threads need the app itself, which `current_app` is only a name for.
+    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]

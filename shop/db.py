@@ -9,8 +9,9 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -267,8 +268,9 @@ def _transaction(session: Session) -> Iterator[None]:
     session.info["transactional"] = True
     try:
         _begin(session)
-        yield
-        session.flush()
+        with _watched(session):
+            yield
+            session.flush()
     except exc.DBAPIError as error:
         _roll_back(session)
         if is_conflict(error) or error.connection_invalidated:
@@ -281,6 +283,37 @@ def _transaction(session: Session) -> Iterator[None]:
         _commit(session)
     finally:
         del session.info["transactional"]
+
+
+class Watcher(Protocol):
+    """Is told of the transactions of a thread, and may let them fail; see `shop.jobs.fence`."""
+
+    def begun(self, session: Session) -> None:
+        """One has begun."""
+
+    def before_commit(self, session: Session) -> None:
+        """All its changes are flushed."""
+
+    def over(self) -> None:
+        """It is about to be committed or rolled back."""
+
+
+#: Who watches over the transactions of this thread.
+watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def _watched(session: Session) -> Iterator[None]:
+    watching = watcher.get()
+    if watching is None:
+        yield
+        return
+    try:
+        watching.begun(session)
+        yield
+        watching.before_commit(session)
+    finally:
+        watching.over()
 
 
 class LostRace(Exception):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,14 @@ class RunningShop(Server):
         workers: int = 2,
         preload: bool = False,
         wsgi: str = "wsgi:app",
+        options: Sequence[str] = (),
         **settings: object,
     ) -> None:
         """Keep the settings for ``start``; the data folder of the shop is ``folder``."""
         super().__init__(folder)
         self.preload = preload
         self.wsgi = wsgi
+        self._options = list(options)
         # Tests of many minutes must not end because a token does.
         given = {"var": folder.absolute(), "database_url": database_url, "workers": workers}
         given |= {"access_token_seconds": 86_400} | settings
@@ -97,7 +100,8 @@ class RunningShop(Server):
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         gunicorn = [str(Path(sys.executable).parent / "gunicorn"), "-c", "gunicorn.conf.py"]
         preload = ["--preload"] if self.preload else []
-        return [env, "-i", "-C", str(ROOT), *variables, *gunicorn, *preload, self.wsgi]
+        options = [*preload, *self._options]
+        return [env, "-i", "-C", str(ROOT), *variables, *gunicorn, *options, self.wsgi]
 
     def prepare(self) -> None:
         """See ``Server``; the first start migrates the database."""

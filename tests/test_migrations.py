@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import flask_migrate
@@ -13,13 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
-from sqlalchemy import Engine, Table, func, inspect, select, text
+from sqlalchemy import Engine, Table, exc, func, insert, inspect, select, text
 
 from config import Config
 from migrations.steps import is_ours
 from shop import create_app
 from shop.audit.models import AuditHead
 from shop.db import Base, writing
+from shop.jobs.models import JobRun
 from shop.serving import why_not_serve
 from tests import factories
 from tests.servers import MariaDB
@@ -168,6 +170,36 @@ def rows_of(app: Flask, table: str) -> list[tuple[object, ...]]:
     with engine_of(app).connect() as connection:
         rows = connection.execute(text(f"SELECT * FROM {table} ORDER BY product_id, code, value"))
         return [tuple(row) for row in rows]
+
+
+def test_runs_of_jobs_outlive_a_way_back_but_for_those_that_never_began(own: Flask) -> None:
+    upgrade(own)
+    now = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    same = {"job": "publish", "attempts": 1, "owner": "x", "heartbeat_ms": 0, "started_at": now}
+    runs = [
+        same | {"slot": f"2026-11-22T12:0{number}:00Z", "status": status}
+        for number, status in enumerate(("done", "failed", "running"))
+    ]
+    never = {"slot": "2026-11-22T12:09:00Z", "status": "skipped", "started_at": None}
+    with writing(engine_of(own)) as connection:
+        connection.execute(insert(JobRun), [*runs, same | never])
+
+    with own.app_context():
+        flask_migrate.downgrade(directory=FOLDER, revision="0011")
+    assert runs_of(own) == [("done", now), ("failed", now), ("running", now)]
+    with pytest.raises(exc.DBAPIError), writing(engine_of(own)) as connection:
+        connection.execute(text("UPDATE job_runs SET status = 'skipped'"))
+
+    upgrade(own)
+    assert runs_of(own) == [("done", now), ("failed", now), ("running", now)]
+    with writing(engine_of(own)) as connection:
+        connection.execute(text("UPDATE job_runs SET status = 'skipped', started_at = NULL"))
+
+
+def runs_of(app: Flask) -> list[tuple[object, ...]]:
+    with engine_of(app).connect() as connection:
+        found = connection.execute(select(JobRun.status, JobRun.started_at).order_by(JobRun.slot))
+        return [tuple(row) for row in found]
 
 
 def history(app: Flask) -> list[tuple[object, ...]]:

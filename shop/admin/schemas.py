@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
 from marshmallow import fields
 from sqlalchemy import Row
 
-from shop.web.fields import LARGEST_ID, Choice, Code, Instant, QueryInteger, StrictSchema
+from shop.jobs.models import REASONS, STATUSES, JobRun
+from shop.jobs.plan import Job
+from shop.jobs.slots import slot_time
+from shop.web.fields import LARGEST_ID, Boolean, Choice, Code, Instant, QueryInteger, StrictSchema
 from shop.web.pagination import PageQuery
 
 _ACTIONS = ("insert", "update", "delete")
@@ -131,4 +135,104 @@ def entry_out(row: Row[Any], sinks: list[dict[str, str]]) -> dict[str, Any]:
         "before": data["before"],
         "after": data["after"],
         "sinks": sinks,
+    }
+
+
+class RunOut(StrictSchema):
+    """One run of a job: a slot, and what became of it."""
+
+    job = fields.String(required=True)
+    slot = fields.DateTime(
+        required=True, metadata={"description": "When it was planned, or ordered by hand."}
+    )
+    status = Choice(
+        STATUSES, required=True,
+        metadata={"description": "`waiting` for its (next) attempt; `skipped`: it never runs."},
+    )  # fmt: skip
+    reason = Choice(
+        REASONS, required=True, allow_none=True,
+        metadata={"description": "Why it waits, was skipped or failed, besides an error."},
+    )  # fmt: skip
+    attempts = fields.Integer(required=True, metadata={"description": "How often it was begun."})
+    error = fields.String(
+        required=True, allow_none=True, metadata={"description": "Of the last failure."}
+    )
+    ordered_by = fields.String(
+        required=True, allow_none=True,
+        metadata={"description": "Who asked for it (`users/3`, `cli`); null when it was planned."},
+    )  # fmt: skip
+    started_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "Its last attempt."}
+    )
+    finished_at = fields.DateTime(required=True, allow_none=True)
+
+
+class RunPage(StrictSchema):
+    """A page of runs, the newest slot first."""
+
+    items = fields.List(fields.Nested(RunOut), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class JobOut(StrictSchema):
+    """A job as it is planned."""
+
+    name = fields.String(required=True)
+    trigger = fields.String(
+        required=True, metadata={"description": "In words, such as `every 20 min`."}
+    )
+    timezone = fields.String(required=True)
+    next_slot = fields.DateTime(required=True, metadata={"description": "When it is due next."})
+    catch_up = Choice(
+        ("latest", "all", "none"), required=True,
+        metadata={"description": "Which slots run late when nobody ran them in time."},
+    )  # fmt: skip
+    enabled = fields.Boolean(required=True)
+    running = fields.Boolean(required=True)
+    last_run = fields.Nested(
+        RunOut, required=True, allow_none=True,
+        metadata={"description": "That of the newest slot."},
+    )  # fmt: skip
+
+
+class JobList(StrictSchema):
+    """Every job."""
+
+    items = fields.List(fields.Nested(JobOut), required=True)
+
+
+class JobIn(StrictSchema):
+    """What can be changed about a job."""
+
+    enabled = Boolean(required=True)
+
+
+def run_out(run: JobRun) -> dict[str, Any]:
+    """`RunOut`, ready for JSON."""
+    return {
+        "job": run.job,
+        "slot": slot_time(run.slot),
+        "status": run.status,
+        "reason": run.reason,
+        "attempts": run.attempts,
+        "error": run.error,
+        "ordered_by": run.ordered_by,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+    }
+
+
+def job_out(
+    job: Job, next_slot: datetime, last: JobRun | None, *, enabled: bool, running: bool
+) -> dict[str, Any]:
+    """`JobOut`, ready for JSON."""
+    return {
+        "name": job.name,
+        "trigger": str(job.trigger),
+        "timezone": job.trigger.zone_name,
+        "next_slot": next_slot,
+        "catch_up": job.catch_up,
+        "enabled": enabled,
+        "running": running,
+        "last_run": None if last is None else run_out(last),
     }

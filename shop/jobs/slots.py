@@ -27,6 +27,15 @@ class Trigger(Protocol):
         """The last slot at or before `moment`, in UTC."""
         ...
 
+    def following(self, moment: datetime) -> datetime:
+        """The first slot after `moment`, in UTC."""
+        ...
+
+    @property
+    def zone_name(self) -> str:
+        """The time zone in which it is meant."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Every:
@@ -37,6 +46,13 @@ class Every:
     def latest(self, moment: datetime) -> datetime:
         epoch = int(moment.timestamp()) // self.seconds * self.seconds
         return datetime.fromtimestamp(epoch, UTC)
+
+    def following(self, moment: datetime) -> datetime:
+        return self.latest(moment) + timedelta(seconds=self.seconds)
+
+    @property
+    def zone_name(self) -> str:
+        return "UTC"
 
     def __str__(self) -> str:
         minutes, rest = divmod(self.seconds, 60)
@@ -77,17 +93,27 @@ class Daily:
             day -= timedelta(days=1)
         return slot
 
+    def following(self, moment: datetime) -> datetime:
+        day = moment.astimezone(self.zone).date() - timedelta(days=1)
+        while (slot := self.on(day)) <= moment:
+            day += timedelta(days=1)
+        return slot
+
+    @property
+    def zone_name(self) -> str:
+        return self.zone.key
+
     def __str__(self) -> str:
         return f"daily at {self.hour:02}:{self.minute:02} {self.zone.key}"
 
 
-def due(trigger: Trigger, since: datetime, moment: datetime, *, every: bool) -> list[datetime]:
-    """Slots in (since, moment], oldest first: all of them, or just the latest."""
-    slots = []
+def due(
+    trigger: Trigger, since: datetime, moment: datetime, *, most: int | None = None
+) -> list[datetime]:
+    """Slots in (since, moment], oldest first; the newest ones if there are more than `most`."""
+    slots: list[datetime] = []
     slot = trigger.latest(moment)
-    while slot > since:
+    while slot > since and (most is None or len(slots) < most):
         slots.append(slot)
-        if not every:
-            break
         slot = trigger.latest(slot - timedelta(microseconds=1))
     return slots[::-1]

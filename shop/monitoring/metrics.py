@@ -29,6 +29,7 @@ _OF_DATABASE: dict[str, tuple[Kind, str]] = {
     "shop_audit_failed_total": ("counter", "Failures of a sink: connections, silence, refusals."),
     "shop_audit_parked_total": ("counter", "Events that a sink has refused for good."),
     "shop_job_last_success_timestamp": ("gauge", "When a job was last done, in Unix seconds."),
+    "shop_job_last_duration_seconds": ("gauge", "How long that took."),
     "shop_job_runs_total": ("counter", "Runs of a job that ended so."),
     "shop_orders_total": ("counter", "Orders that were placed."),
 }  # fmt: skip
@@ -98,6 +99,10 @@ def _of_jobs(jobs: Sequence[str]) -> Iterable[tuple[str, Sequence[Sample]]]:
         (
             "shop_job_last_success_timestamp",
             [({"job": row.job}, row.ended.timestamp()) for row in last],
+        ),
+        (
+            "shop_job_last_duration_seconds",
+            [({"job": row.job}, (row.ended - row.began).total_seconds()) for row in last],
         ),
         (
             "shop_job_runs_total",

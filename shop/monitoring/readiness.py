@@ -66,11 +66,17 @@ def _state(name: str, lag: Lag, led: bool) -> str:
 
 
 def late_jobs(plans: Mapping[str, Trigger]) -> list[str]:
-    """Jobs whose last slot is over and was not done, by name; a job that never ran is new."""
+    """Jobs whose last slot is over and was neither done nor skipped, by name.
+
+    A job that never ran is new, and one that is disabled is never late.
+    """
     due = clock.now() - _JOB_PATIENCE
     late = []
     for last in read(job_queries.last_runs(sorted(plans))):
+        if last.disabled or not last.claimed:
+            continue
         expected = slot_name(plans[last.job].latest(due))
-        if last.claimed and (last.done < expected if last.done else last.claimed <= expected):
+        settled = last.settled >= expected if last.settled else last.claimed > expected
+        if not settled:
             late.append(last.job)
     return late

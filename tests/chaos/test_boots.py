@@ -33,6 +33,7 @@ BOOTS = [
 def test_every_start_answers_soon_and_every_sigterm_leaves_nothing_behind(
     preload: bool, boots: int, seconds: float, mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
+    """SC-09, SC-10, OP-01."""
     shop = RunningShop(
         tmp_path / "shop",
         f"sqlite:///{tmp_path / 'shop.db'}",

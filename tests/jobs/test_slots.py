@@ -55,7 +55,7 @@ def test_there_is_one_slot_a_local_date_all_year(zone: ZoneInfo, hour: int, minu
     end = datetime(2027, 1, 1, tzinfo=zone)
     start = datetime(2026, 1, 1, tzinfo=zone) - timedelta(microseconds=1)
 
-    slots = due(trigger, start, end - timedelta(microseconds=1), every=True)
+    slots = due(trigger, start, end - timedelta(microseconds=1))
 
     dates = [slot.astimezone(zone).date() for slot in slots]
     assert dates == [date(2026, 1, 1) + timedelta(days=n) for n in range(365)]
@@ -64,8 +64,8 @@ def test_there_is_one_slot_a_local_date_all_year(zone: ZoneInfo, hour: int, minu
 def test_missed_slots_are_caught_up_all_or_the_latest() -> None:
     since = NOON - timedelta(hours=1)
 
-    every = due(Every(1200), since, NOON, every=True)
-    latest = due(Every(1200), since, NOON, every=False)
+    every = due(Every(1200), since, NOON)
+    latest = due(Every(1200), since, NOON, most=1)
 
     assert names(every) == [
         "2026-11-22T11:20:00Z", "2026-11-22T11:40:00Z", "2026-11-22T12:00:00Z",
@@ -74,7 +74,7 @@ def test_missed_slots_are_caught_up_all_or_the_latest() -> None:
 
 
 def test_nothing_is_due_between_two_slots() -> None:
-    assert due(Every(1200), NOON, NOON + timedelta(minutes=5), every=True) == []
+    assert due(Every(1200), NOON, NOON + timedelta(minutes=5)) == []
 
 
 def test_a_slot_name_is_the_instant_it_names() -> None:

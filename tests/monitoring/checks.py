@@ -13,7 +13,7 @@ NAMES = {
     "shop_http_requests_total", "shop_http_request_seconds", "shop_audit_backlog",
     "shop_audit_oldest_seconds", "shop_audit_published_total", "shop_audit_failed_total",
     "shop_audit_parked_total", "shop_job_last_success_timestamp", "shop_job_runs_total",
-    "shop_orders_total", "shop_db_pool_in_use",
+    "shop_job_last_duration_seconds", "shop_orders_total", "shop_db_pool_in_use",
 }  # fmt: skip
 
 

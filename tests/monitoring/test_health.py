@@ -16,6 +16,7 @@ from shop import clock, create_app
 from shop.audit.models import AuditSink
 from shop.audit.sequencer import stamp
 from shop.audit.troubles import SinkTrouble
+from shop.jobs import operations
 from shop.jobs.models import JobRun
 from shop.jobs.slots import slot_name
 from shop.leases import Lease
@@ -98,8 +99,9 @@ def test_readiness_shows_whether_a_sink_fails(
 
 @pytest.mark.parametrize(
     ("status", "minutes", "late"),
-    [("done", 0, False), ("done", 5, True), ("failed", 0, False), ("failed", 5, True)],
-)
+    [("done", 0, False), ("done", 5, True), ("failed", 0, False), ("failed", 5, True),
+     ("waiting", 5, True), ("skipped", 0, False), ("skipped", 5, True)],
+)  # fmt: skip
 def test_a_job_whose_last_slot_is_long_over_and_not_done_is_late(
     client: FlaskClient, session: Session, status: str, minutes: int, late: bool
 ) -> None:
@@ -116,3 +118,6 @@ def test_a_job_whose_last_slot_is_long_over_and_not_done_is_late(
     assert answer.status_code == 200
     assert answer.get_json()["jobs"] == {"late": ["publish"] if late else []}
     assert answer.get_json()["status"] == ("degraded" if late else "ready")
+    operations.switch(session, "publish", False, "users/3")
+    session.commit()
+    assert client.get("/health/ready").get_json()["jobs"] == {"late": []}, "it is switched off"

@@ -137,6 +137,8 @@ def test_runs_of_jobs_are_counted_when_the_runs_are_forgotten(
         result = runner.invoke(args=["jobs", "run", "reconcile"])
         assert result.exit_code == 0, result.output
     last = scrape(client).value("shop_job_last_success_timestamp", job="reconcile")
+    lasted = scrape(client).value("shop_job_last_duration_seconds", job="reconcile")
+    assert 0 < lasted < time.time() - began
     session.execute(delete(JobRun))
     session.commit()
 

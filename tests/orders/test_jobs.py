@@ -17,7 +17,7 @@ from shop.db import writing
 from shop.orders.jobs import expire_unpaid, finish_refunds
 from shop.orders.models import Order, Refund
 from shop.orders.payments.base import ProviderAway
-from shop.scheduler import Scheduler
+from tests.jobs.running import runner
 from tests.orders.checks import (
     Headers,
     act,
@@ -161,9 +161,8 @@ def test_the_scheduler_ends_orders_and_sees_refunds_through(
         with app.app_context():
             assert finish_refunds(terms_of(app).providers) == 0, "the provider is away"
 
-    run = Scheduler(app, app.extensions["shop"].jobs, None, silence_seconds=10).run_now("orders")
+    run = runner(app, *app.extensions["jobs"].values()).run_now("orders", "cli")
 
-    assert run is not None
     assert run.status == "done"
     assert states(read(client, customer, unpaid))[0] == "cancelled"
     assert states(read(client, customer, paid))[1] == "refunded"

@@ -400,6 +400,14 @@ class Visitors:
         self._list("/audit", STAFF, **query)
         self._send("GET", "/audit/events", who=STAFF, query={"after": "0"})
 
+    def do_jobs(self) -> None:
+        who = ADMIN if self._first else self.chance.choice((None, ANNA, STAFF, ADMIN))
+        name = "publish" if self._first else self.chance.choice(("publish", "prune", "nothing"))
+        self._send("POST", f"/jobs/{name}/run", who=who)
+        self._send("PATCH", f"/jobs/{name}", who=who, body={"enabled": self.chance.random() < 0.5})
+        self._send("GET", "/jobs", who=who)
+        self._send("GET", f"/jobs/{name}/runs", who=who, query={"limit": "2"})
+
     def do_bulk(self) -> None:
         rows: list[Any] = [words.product(self.chance, self._sku) for _ in range(3)]
         change = {"version": "*", "name": words.name(self.chance)}
