@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, logs, provenance
+from shop.ads import jobs as ad_jobs
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
 from shop.crashes import crash_point
@@ -81,7 +82,21 @@ def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
         Job("prune", Every(20 * 60), partial(_prune, config), in_pieces=True),
         Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
+        *_ad_jobs(config, ZoneInfo(config.timezone)),
     )
+
+
+def _ad_jobs(config: Config, zone: ZoneInfo) -> tuple[Job, ...]:
+    """Ads are summed up for every hour and day, however long nobody was there to do it."""
+    days, grace = config.ad_events_days, timedelta(days=config.ad_events_days)
+    return (
+        Job("ads-hourly", Every(3600), ad_jobs.hourly, grace, every=True, in_pieces=True),
+        Job(
+            "ads-daily", Daily(0, 10, zone), partial(ad_jobs.daily, zone), grace, every=True,
+            in_pieces=True,
+        ),
+        Job("ads-remove", Every(3600), partial(ad_jobs.remove, days, zone), in_pieces=True),
+    )  # fmt: skip
 
 
 def _forget(config: Config, session: Session, slot: datetime) -> None:

@@ -1,0 +1,94 @@
+"""By what rule events count: keys that stand for visitors and events, and signed tokens.
+
+All of them are keyed with what the shop's secret key makes, so that nobody else can tell who or
+what is behind a key, and none can be made elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from zoneinfo import ZoneInfo
+
+from shop.ads.models import Kind
+
+#: How late an event may be told, and how far the clock of who tells it may be ahead.
+LATEST, EARLIEST = timedelta(hours=24), timedelta(minutes=5)
+#: Events of one request.
+MOST_EVENTS = 500
+_LENGTH = 12
+_MAC = 12
+_NONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a shop: `repeat_seconds` is the window of which one click of a visitor counts
+    (0: all do), `token_seconds` how long a token is good, `zone` whose days are summed up.
+    """
+
+    secret: str = field(repr=False)
+    repeat_seconds: int
+    tokens_required: bool
+    token_seconds: int
+    zone: ZoneInfo
+
+    def event_key(self, kind: Kind, ad_id: int, event_id: str) -> bytes:
+        """Stands for an event by the id that its sender gave it."""
+        return _digest(self._key("event"), f"{kind:d} {ad_id} {event_id}")
+
+    def claim(self, ad_id: int, visitor: str, moment: datetime) -> bytes | None:
+        """Stands for a visitor of an ad in the window of this moment; None where all clicks count.
+
+        Windows lie on a fixed grid from 1970 on. A claim begins with its window: so new ones are
+        neighbours in their index. The key is another each day.
+        """
+        if not self.repeat_seconds:
+            return None
+        window = int(moment.timestamp()) // self.repeat_seconds
+        day = window * self.repeat_seconds // 86_400
+        digest = _digest(self._key(f"visitor {day}"), f"{ad_id} {window} {visitor}")
+        return window.to_bytes(4, "big") + digest[: _LENGTH - 4]
+
+    def token(self, ad_id: int, moment: datetime) -> str:
+        """A token that says: this ad was shown at about this moment, by this shop."""
+        ends = int(moment.timestamp()) + self.token_seconds
+        body = ends.to_bytes(4, "big") + secrets.token_bytes(_NONCE)
+        return base64.urlsafe_b64encode(body + self._mac(ad_id, body)).decode()
+
+    def token_key(self, ad_id: int, token: str, moment: datetime) -> bytes | None:
+        """Stands for a token in use; None if it is not of this ad and this shop, or is over."""
+        try:
+            raw = base64.b64decode(token, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        if len(raw) != 4 + _NONCE + _MAC:
+            return None
+        body, mac = raw[:-_MAC], raw[-_MAC:]
+        if not hmac.compare_digest(mac, self._mac(ad_id, body)):
+            return None
+        ends = datetime.fromtimestamp(int.from_bytes(body[:4], "big"), UTC)
+        return body if moment <= ends else None
+
+    def _mac(self, ad_id: int, body: bytes) -> bytes:
+        return blake2b(
+            f"{ad_id} ".encode() + body, key=self._key("token"), digest_size=_MAC
+        ).digest()
+
+    def _key(self, purpose: str) -> bytes:
+        return _key_for(self.secret, purpose)
+
+
+@lru_cache(maxsize=64)
+def _key_for(secret: str, purpose: str) -> bytes:
+    return hmac.digest(secret.encode(), f"ads {purpose}".encode(), "sha256")
+
+
+def _digest(key: bytes, text: str) -> bytes:
+    return blake2b(text.encode(), key=key, digest_size=_LENGTH).digest()
