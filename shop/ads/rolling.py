@@ -102,12 +102,20 @@ def _days_with(hours: Sequence[datetime]) -> Iterable[Day]:
 
 def _see_through(hour: datetime, zone: ZoneInfo) -> None:
     """Make sure that an hour and its days are summed up, and close it for good."""
-    if not read(queries.CLOSED_HOUR, hour=hour):
-        _sum_up_hour(hour)
-    for day in {day_of(hour, zone), day_of(hour + HOUR - _INSTANT, zone)}:
-        if not read(queries.CLOSED_DAY, day=day.day):
+    days = {day_of(hour, zone), day_of(hour + HOUR - _INSTANT, zone)}
+    if not all(read(queries.CLOSED_DAY, day=day.day) for day in days) or not _is_closed(hour):
+        begins = hour_of(min(day.starts_at for day in days))
+        count = -(-(max(day.ends_at for day in days) - begins) // HOUR)
+        for other in (begins + n * HOUR for n in range(count)):
+            if not _is_closed(other):
+                _sum_up_hour(other)
+        for day in days:
             _sum_up_day(day)
     _close(hour)
+
+
+def _is_closed(hour: datetime) -> bool:
+    return bool(read(queries.CLOSED_HOUR, hour=hour))
 
 
 @transactional

@@ -137,7 +137,7 @@ class _OneOrMany(StrictSchema):
         except (NotPlain, ValidationError):
             loaded = super().load(data, **kwargs)
         if "events" in loaded and len(loaded) > 1:
-            raise ValidationError("Send events, or one event, not both.", "events")
+            raise ValidationError({"events": ["Send these, or one event, not both."]})
         return loaded
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 from marshmallow import ValidationError
@@ -64,6 +65,8 @@ def _is_punycode(text: str) -> bool:
     """Whether it stands for letters that ASCII lacks, and is how they are written."""
     try:
         decoded = text.encode().decode("punycode")
-        return not decoded.isascii() and decoded.encode("punycode").decode() == text
+        again = decoded.encode("punycode").decode()
     except (UnicodeError, OverflowError, ValueError, IndexError):
         return False
+    is_word = all(unicodedata.category(letter)[0] in "LMN" for letter in decoded if letter != "-")
+    return is_word and not decoded.isascii() and again == text
