@@ -115,7 +115,9 @@ def _see_through(hour: datetime, zone: ZoneInfo) -> None:
 
 
 def _is_closed(hour: datetime) -> bool:
-    return bool(read(queries.CLOSED_HOUR, hour=hour))
+    """Whether an hour was summed up after it had ended, and nothing came late since."""
+    late = read(queries.LATE_HOURS, begins=hour, ends=hour + HOUR)
+    return not late and bool(read(queries.CLOSED_HOUR, hour=hour))
 
 
 @transactional
