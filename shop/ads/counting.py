@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import Session
 
+from shop.ads.days import HOUR, hour_of
 from shop.ads.models import PUBLISHED, Kind, LateEvents, State
 from shop.ads.rules import EARLIEST, LATEST, Rules
 from shop.errors import Fault, Invalid
 
-_HOUR = timedelta(hours=1)
 #: Longer than it takes from asking for the time to committing what happened then.
 _SLOWEST = timedelta(minutes=1)
 _INSERT = {
@@ -100,7 +100,7 @@ class Judge:
         )
         if wrong:
             raise WrongTime(
-                f"Events are told within {LATEST // _HOUR} hours, by a clock that is right.",
+                f"Events are told within {LATEST // HOUR} hours, by a clock that is right.",
                 faults=wrong[:100],
             )
         return [self._row(event) for event in events]
@@ -136,8 +136,8 @@ def write_events(
     ordered = sorted(rows, key=lambda row: (row.claim or b"", row.token_key or b""))
     if _insert(connection, ad_id, kind, ordered) < len(ordered):
         _write_rest(connection, ad_id, kind, ordered)
-    late = {_hour(row.occurred_at) for row in rows}
-    late = {hour for hour in late if hour + _HOUR - _SLOWEST < moment}
+    touched = {hour_of(at) for at in {row.occurred_at for row in rows}}
+    late = {hour for hour in touched if hour + HOUR - _SLOWEST < moment}
     if late:
         connection.execute(insert(LateEvents), [{"hour": hour} for hour in sorted(late)])
 
@@ -170,11 +170,11 @@ def _insert(connection: Connection, ad_id: int, kind: Kind, rows: Sequence[Row])
     Numbers, times and digests of our own, which are written as literals: one statement, and
     nothing to escape.
     """
-    beginning = f"({ad_id:d},{kind:d},"
+    # Most events of a batch have the same time.
+    times = {at: _literal(at) for at in {row.occurred_at for row in rows}}
     values = ",".join(
-        f"{beginning}{row.state:d},'{_literal(row.occurred_at)}',"
-        f"{_hex(row.event_key)},{_hex(row.claim)},{_hex(row.token_key)})"
-        for row in rows
+        f"({ad_id:d},{kind:d},{state:d},'{times[at]}',{_hex(event)},{_hex(claim)},{_hex(token)})"
+        for state, at, event, claim, token in rows
     )
     text = f"{_INSERT[connection.dialect.name]} {_COLUMNS}{values}"
     return connection.exec_driver_sql(text).rowcount
@@ -187,7 +187,3 @@ def _literal(moment: datetime) -> str:
 
 def _hex(digest: bytes | None) -> str:
     return "NULL" if digest is None else f"x'{digest.hex()}'"
-
-
-def _hour(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

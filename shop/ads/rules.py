@@ -41,7 +41,7 @@ class Rules:
 
     def event_key(self, kind: Kind, ad_id: int, event_id: str) -> bytes:
         """Stands for an event by the id that its sender gave it."""
-        return _digest(self._key("event"), f"{kind:d} {ad_id} {event_id}")
+        return _digest(self.secret, "event", f"{kind:d} {ad_id} {event_id}")
 
     def claim(self, ad_id: int, visitor: str, moment: datetime) -> bytes | None:
         """Stands for a visitor of an ad in the window of this moment; None where all clicks count.
@@ -51,9 +51,8 @@ class Rules:
         """
         if not self.repeat_seconds:
             return None
-        window = int(moment.timestamp()) // self.repeat_seconds
-        day = window * self.repeat_seconds // 86_400
-        digest = _digest(self._key(f"visitor {day}"), f"{ad_id} {window} {visitor}")
+        window, purpose = _window(moment, self.repeat_seconds)
+        digest = _digest(self.secret, purpose, f"{ad_id} {window} {visitor}")
         return window.to_bytes(4, "big") + digest[: _LENGTH - 4]
 
     def token(self, ad_id: int, moment: datetime) -> str:
@@ -77,12 +76,15 @@ class Rules:
         return body if moment <= ends else None
 
     def _mac(self, ad_id: int, body: bytes) -> bytes:
-        return blake2b(
-            f"{ad_id} ".encode() + body, key=self._key("token"), digest_size=_MAC
-        ).digest()
+        key = _key_for(self.secret, "token")
+        return blake2b(f"{ad_id} ".encode() + body, key=key, digest_size=_MAC).digest()
 
-    def _key(self, purpose: str) -> bytes:
-        return _key_for(self.secret, purpose)
+
+@lru_cache(maxsize=1024)
+def _window(moment: datetime, seconds: int) -> tuple[int, str]:
+    """The number of a window, and what the key of its day is called."""
+    window = int(moment.timestamp()) // seconds
+    return window, f"visitor {window * seconds // 86_400}"
 
 
 @lru_cache(maxsize=64)
@@ -90,5 +92,13 @@ def _key_for(secret: str, purpose: str) -> bytes:
     return hmac.digest(secret.encode(), f"ads {purpose}".encode(), "sha256")
 
 
-def _digest(key: bytes, text: str) -> bytes:
-    return blake2b(text.encode(), key=key, digest_size=_LENGTH).digest()
+@lru_cache(maxsize=64)
+def _begun(secret: str, purpose: str) -> blake2b:
+    return blake2b(key=_key_for(secret, purpose), digest_size=_LENGTH)
+
+
+def _digest(secret: str, purpose: str, text: str) -> bytes:
+    # A copy of one that has its key saves half of the work.
+    digest = _begun(secret, purpose).copy()
+    digest.update(text.encode())
+    return digest.digest()
