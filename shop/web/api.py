@@ -250,9 +250,9 @@ def _or_nothing(parsed: View, view: View) -> View:
 
     @functools.wraps(parsed)
     def taken(*args: Any, **kwargs: Any) -> Any:
-        if not request.content_length and "wsgi.input_terminated" not in request.environ:
-            return view({}, *args, **kwargs)
-        return parsed(*args, **kwargs)
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            return parsed(*args, **kwargs)
+        return view({}, *args, **kwargs)
 
     return cast(View, taken)
 

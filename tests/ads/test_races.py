@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -15,6 +17,7 @@ from sqlalchemy.orm import Session
 from shop import clock
 from shop.ads.models import AdEvent, State
 from tests.ads.checks import ADS, BROWSER, Headers, clicks, create_ad, impressions
+from tests.orders.crowds import crowd_at
 
 pytestmark = pytest.mark.timeout(600)
 #: Clicks at once: as many, however many visitors there are.
@@ -80,3 +83,30 @@ def test_batches_of_the_same_events_at_once_count_once(
     assert len(used) == len(set(used)) == 10, "each token was taken once"
     assert counted["valid"] <= 21
     assert impressions(session) == {}
+
+
+@pytest.mark.parametrize("kind", ["mariadb", pytest.param("sqlite", marks=pytest.mark.full)])
+def test_two_workers_count_a_crowd_exactly(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """IN-24: clicks without a body and by links, of one visitor and of as many as there are."""
+    # A window of a day, so that none ends meanwhile (but at midnight).
+    with crowd_at(kind, tmp_path, request, ad_repeat_seconds=86_400) as crowd:
+        body = {"name": "Oak week", "target_url": "https://example.com/"}
+        where = f"/ads/{crowd.call('POST', '/ads', body).json()['id']}"
+
+        def click(number: int) -> int:
+            url = f"{crowd.shop.url}/api/v1{where}"
+            if number % 2:
+                link = requests.get(f"{url}/click", allow_redirects=False, timeout=60)
+                return link.status_code
+            visitor = {"visitor": f"v-{number}"} if number % 4 else None
+            return requests.post(f"{url}/clicks", json=visitor, timeout=60).status_code
+
+        with ThreadPoolExecutor(50) as pool:
+            statuses = Counter(pool.map(click, range(CLICKS)))
+
+        assert statuses == {204: CLICKS // 2, 302: CLICKS // 2}
+        counted = dict(crowd.sql("SELECT state, COUNT(*) FROM ad_events GROUP BY state"))
+        assert counted == {State.VALID: 1 + CLICKS // 4, State.REPEAT: CLICKS * 3 // 4 - 1}
+        crowd.verify()
