@@ -137,7 +137,8 @@ def test_late_events_are_in_the_sums_of_when_they_happened(app: Flask, session: 
     session.rollback()
     assert session.scalar(select(func.count()).select_from(LateEvents)) == 3
     assert_sound(session)
-    roll(app, at("2025-05-06T14:00"))
+    with app.app_context():
+        jobs.hourly(db.session(), at("2025-05-06T14:00"))
 
     after = sums(session)
     news = {key: counts for key, counts in after[0].items() if key not in before[0]}
