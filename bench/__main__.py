@@ -184,7 +184,7 @@ class Bench:
             if "ads" in self.sections:
                 _say("Counting ads")
                 with shop.server() as ours:
-                    counted = ads.count(ours.port, self.seconds)
+                    counted = ads.count(ours, database, self.seconds)
                 self.errors += [error for one in counted for error in one.result.errors]
                 self._print("Counting ads, MariaDB", ads.of_counted(counted))
             _say(f"Summing up {', '.join(map(str, sizes))} events")

@@ -10,16 +10,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
+import psutil
 from sqlalchemy import text
 
 from bench.load import NUMBER, Plan, Result, generate, request
 from bench.report import percentile, table, verdict
-from bench.stage import Shop, call, sign_in
+from bench.stage import Gunicorn, Shop, call, sign_in
 from config import Config
 from shop.ads import sums
 from shop.ads.days import HOUR
 from shop.app import create_app
 from shop.db import db, transactional, writing
+from tests.servers import MariaDB
 
 #: Events a second in batches; seconds for a million events, by engine.
 TARGET_RATE = 10_000
@@ -49,11 +51,12 @@ _FILL = {
 
 @dataclass(frozen=True)
 class Counted:
-    """Requests of some events each."""
+    """Requests of some events each; `busy` are processor seconds of the shop, of the database."""
 
     name: str
     events: int
     result: Result
+    busy: tuple[float, float]
     load: float
 
     @property
@@ -72,11 +75,13 @@ class RollUp:
     load: float
 
 
-def count(port: int, seconds: float) -> list[Counted]:
+def count(server: Gunicorn, database: MariaDB, seconds: float) -> list[Counted]:
     """Impressions and clicks, a hundred at a time and one by one, as anybody sends them."""
+    port = server.port
     token = sign_in(port)
     ad = {"name": "Oak week", "target_url": "https://example.com/"}
     where = f"/api/v1/ads/{call(port, 'POST', '/api/v1/ads', ad, token)['id']}"
+    generate(Plan(port, [request("POST", f"{where}/clicks", body=_body(_BATCH))], 1.0))
     found = []
     for name, path, events in (
         ("impressions", "impressions", _BATCH),
@@ -84,10 +89,19 @@ def count(port: int, seconds: float) -> list[Counted]:
         ("impressions", "impressions", 1),
         ("clicks, each of another visitor", "clicks", 1),
     ):
-        before = os.getloadavg()[0]
+        before, busy = os.getloadavg()[0], _busy(server, database)
         plan = Plan(port, [request("POST", f"{where}/{path}", body=_body(events))], seconds)
-        found.append(Counted(name, events, generate(plan), before))
+        result = generate(plan)
+        shop, stored = (now - then for now, then in zip(_busy(server, database), busy, strict=True))
+        found.append(Counted(name, events, result, (shop, stored), before))
     return found
+
+
+def _busy(server: Gunicorn, database: MariaDB) -> tuple[float, float]:
+    """Processor seconds so far, which other work on the machine hardly changes."""
+    times = [process.cpu_times() for process in server.processes()]
+    own = psutil.Process(database.pid).cpu_times()
+    return sum(it.user + it.system for it in times), own.user + own.system
 
 
 def _body(events: int) -> str:
@@ -137,8 +151,8 @@ def _sum_up(hour: datetime) -> None:
 def of_counted(found: Sequence[Counted]) -> str:
     """Counting, as Markdown."""
     headers = (
-        "counted", "at a time", "events/s", "target", "requests/s", "p50 / p99 ms", "n requests",
-        "errors", "load before",
+        "counted", "at a time", "events/s", "target", "requests/s", "p50 / p99 ms",
+        "processor ms a request: shop / database", "n requests", "errors", "load before",
     )  # fmt: skip
     latencies = [it.result.latencies for it in found]
     rows = [
@@ -146,7 +160,8 @@ def of_counted(found: Sequence[Counted]) -> str:
             it.name, str(it.events), f"{it.rate:.0f}",
             verdict(it.rate >= TARGET_RATE, f"≥ {TARGET_RATE}") if it.events > 1 else "",
             f"{it.result.rate:.0f}",
-            f"{percentile(times, 50):.1f} / {percentile(times, 99):.1f}", str(len(times)),
+            f"{percentile(times, 50):.1f} / {percentile(times, 99):.1f}",
+            " / ".join(f"{1000 * busy / len(times):.2f}" for busy in it.busy), str(len(times)),
             str(len(it.result.errors)), f"{it.load:.1f}",
         )
         for it, times in zip(found, latencies, strict=True)
