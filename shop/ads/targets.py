@@ -16,7 +16,7 @@ from shop.web.fields import Code, Form
 #: here. In each part neighbouring repetitions have no character in common.
 _ADDRESS = (
     r"^https?://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,20}(:[0-9]{1,5})?"
-    r"([/?#]([!#$&'()*+,./0-9:;=?@A-Z_a-z~-]|%[0-9A-Fa-f]{2})*)?$"
+    r"([/?#]([!#$&'()*,./0-9+:;=?@A-Z_a-z~-]|%[0-9A-Fa-f]{2})*)?$"
 )
 _HOST = re.compile(r"https?://([^/:?#]*)(?::(\d+))?")
 
