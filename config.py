@@ -116,7 +116,9 @@ class Config:
         1, "Passwords that a worker hashes at once (19 MiB and a processor each).", low=1, high=64
     )
     rate_limits: str = setting(
-        "on", "Whether sign-in, registration and mail are throttled.", words=("on", "off")
+        "on",
+        "Whether sign-in, registration, mail and counting ads are throttled.",
+        words=("on", "off"),
     )
     rate_limit_url: str = setting(
         "", "`redis://` or `rediss://` server that counts them. Empty: the database.", secret=True
@@ -138,6 +140,22 @@ class Config:
     )
     limit_token_guesses: str = setting(
         "30 per 15 minutes", "Wrong one-time and refresh tokens from one network address."
+    )
+    limit_ad_events: str = setting(
+        "6000 per 1 minute", "Impressions and clicks of ads from one network address."
+    )
+    ad_events_days: int = setting(
+        30, "Days for which impressions and clicks are kept; their sums stay.", low=2, high=3650
+    )
+    ad_repeat_seconds: int = setting(
+        1800, "Of so long one click of a visitor on an ad counts; 0: all do.", low=0, high=86_400
+    )
+    ad_tokens: str = setting(
+        "optional", "Whether a click needs the token that its ad was shown with.",
+        words=("optional", "required"),
+    )  # fmt: skip
+    ad_token_seconds: int = setting(
+        86_400, "How long such a token is good.", low=10, high=2_592_000
     )
     mail_url: str = setting(
         "", "`smtp://` or `smtps://` server, or `console:`. Empty: `console:`, in production none.",

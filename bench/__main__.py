@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import (
+    ads,
     backlog,
     broker_loss,
     capture,
@@ -34,10 +35,12 @@ from tests.servers import MariaDB, Mosquitto
 
 SECTIONS = (
     "list", "item", "create", "order", "order-hot", "lag", "lag-commits", "drain", "capture",
-    "sign-in", "memory", "import",
+    "sign-in", "memory", "import", "ads",
 )  # fmt: skip
 #: Takes long to prepare, or concerns the broker alone: measured only when asked for.
-EXTRA = ("catalogue", "broker-loss", "backlog")
+EXTRA = ("catalogue", "broker-loss", "backlog", "ads-rollup")
+#: These have servers of their own.
+_APART = {"catalogue", "broker-loss", "ads", "ads-rollup"}
 _KINDS = SECTIONS[:5]
 _RATE = 200.0
 _COMMITS_RATE = 500.0
@@ -60,6 +63,8 @@ class Bench:
         self.asked = 30 if quick else 200
         self.backlog = 50_000 if quick else 1_000_000
         self.turns = 4 if quick else 20
+        self.rolled = (10_000, 100_000) if quick else (100_000, 1_000_000)
+        self.many_rolled = 500_000 if quick else 5_000_000
         self.errors: list[str] = []
         self.memories: list[memory.Memory] = []
 
@@ -73,7 +78,9 @@ class Bench:
                 f"Lost by {stage.broker_version()}, subscriber away, QoS 1, MQTT 5",
                 broker_loss.of_losses(losses),
             )
-        if not set(self.sections) - {"catalogue", "broker-loss"}:
+        if {"ads", "ads-rollup"} & set(self.sections):
+            self._measure_ads(folder / "ads")
+        if not set(self.sections) - _APART:
             return
         database, broker = stage.make_database(folder)
         with database, broker:
@@ -162,6 +169,30 @@ class Bench:
                     found = catalogue.measure(ours.port, self.asked)
                 title = f"Lists of {self.large} products, {engine}, one request at a time"
                 self._print(title, report.of_catalogue(found))
+
+    def _measure_ads(self, folder: Path) -> None:
+        """On a database of their own: what is counted stays there."""
+        sizes: tuple[int, ...] = self.rolled if "ads" in self.sections else ()
+        sizes += (self.many_rolled,) if "ads-rollup" in self.sections else ()
+        file = folder / "sqlite" / "shop.db"
+        options = stage.MARIADB_OPTIONS | stage.LARGE_OPTIONS
+        with MariaDB(folder / "database", **options) as database:
+            settings = {"SHOP_SINKS": "none", "SHOP_SCHEDULER": "off"} | ads.SETTINGS
+            url = database.create_database(stage.DATABASE)
+            shop = stage.Shop(folder / "mariadb", url, settings=settings)
+            shop.fill(10)
+            if "ads" in self.sections:
+                _say("Counting ads")
+                with shop.server() as ours:
+                    counted = ads.count(ours, database, self.seconds)
+                self.errors += [error for one in counted for error in one.result.errors]
+                self._print("Counting ads, MariaDB", ads.of_counted(counted))
+            _say(f"Summing up {', '.join(map(str, sizes))} events")
+            sums = ads.roll_up("MariaDB", shop, sizes)
+        lite = stage.Shop(file.parent, f"sqlite:///{file}", settings=settings)
+        lite.fill(10)
+        sums += ads.roll_up("SQLite", lite, sizes)
+        self._print("Summing up events of ads", ads.of_roll_ups(sums))
 
     def _duel(self, ports: tuple[int, int], database: MariaDB) -> None:
         duels = []

@@ -209,6 +209,9 @@ class _Generator:
             return connection.missing <= 0
         end = data.find(b"\r\n\r\n")
         place = data.find(b"\r\nContent-Length: ")
+        if data.startswith(b"HTTP/1.1 204") and end > 0:
+            connection.buffer = data
+            return True
         if end < 0 or not 0 <= place < end:
             raise RuntimeError(f"an answer that this generator cannot read: {data[:300]!r}")
         if not data.startswith(b"HTTP/1.1 2"):

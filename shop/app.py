@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import flask_cors
 from flask import Flask
@@ -18,6 +19,9 @@ from config import Config, ConfigError
 from shop import broker, crashes, logs
 from shop.admin.views.audit import audit
 from shop.admin.views.jobs import jobs as jobs_views
+from shop.ads import checks as ad_checks
+from shop.ads.rules import Rules as AdRules
+from shop.ads.views import ads
 from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
@@ -77,7 +81,7 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    orders, payments, reviews, audit, jobs_views,
+    orders, payments, reviews, ads, audit, jobs_views,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
@@ -86,6 +90,7 @@ PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART)
 #: What `flask shop verify` looks at.
 CHECKS = (
     *audit_checks.CHECKS, *product_checks.CHECKS, *order_checks.CHECKS, *review_checks.CHECKS,
+    *ad_checks.CHECKS,
 )  # fmt: skip
 
 
@@ -149,6 +154,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     _configure(app, config)
     engine, reader = _connect_database(app, config)
     terms = app.extensions["orders"] = _terms(config)
+    app.extensions["ads"] = _ad_rules(config)
     planned = (*jobs_of(config, terms.providers), *jobs)
     app.extensions["shop"] = Shop(config, engine, reader, planned)
     app.extensions["jobs"] = {job.name: job for job in planned}
@@ -283,6 +289,13 @@ def _terms(config: Config) -> Terms:
     )
     patience = timedelta(minutes=config.unpaid_order_minutes)
     return Terms(config.currency, patience, providers, (reviews_of_buyers.verify,))
+
+
+def _ad_rules(config: Config) -> AdRules:
+    return AdRules(
+        config.signing_key(), config.ad_repeat_seconds, config.ad_tokens == "required",
+        config.ad_token_seconds, ZoneInfo(config.timezone),
+    )  # fmt: skip
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:

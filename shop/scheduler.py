@@ -6,7 +6,7 @@ APScheduler is only the timer; see `shop.jobs.runner` for who runs what.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, logs
+from shop.ads import jobs as ad_jobs
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
 from shop.db import reason
@@ -54,6 +55,18 @@ def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
         Job("prune", Every(20 * 60), partial(_prune, config), in_pieces=True),
         Job("publish", Every(60), publish),
         Job("refresh-listings", Every(60), refresh_stale),
+        *_ad_jobs(config, ZoneInfo(config.timezone)),
+    )
+
+
+def _ad_jobs(config: Config, zone: ZoneInfo) -> tuple[Job, ...]:
+    """Ads are summed up for every hour and day, however long nobody was there to do it."""
+    days = config.ad_events_days
+    each = partial(Job, grace=timedelta(days=days), catch_up="all", in_pieces=True)
+    return (
+        each("ads-hourly", Every(3600), ad_jobs.hourly, most=24 * days),
+        each("ads-daily", Daily(0, 10, zone), partial(ad_jobs.daily, zone), most=days),
+        Job("ads-remove", Every(3600), partial(ad_jobs.remove, days, zone), in_pieces=True),
     )
 
 

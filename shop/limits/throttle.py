@@ -43,13 +43,13 @@ class Throttle:
         self._rules = {rule: parse(rate) for rule, rate in rules.items()}
         self._enabled = enabled
 
-    def hit(self, rule: str, who: str) -> bool:
-        """Count a try; whether it was the last one that is allowed.
+    def hit(self, rule: str, who: str, times: int = 1) -> bool:
+        """Count a try, or several; whether it was the last one that is allowed.
 
         Raises:
             RateLimited: it is one too many.
         """
-        count = self._count(rule, who)
+        count = self._count(rule, who, times)
         if not self._enabled:
             return False
         quota = self._note(rule, who, count)
@@ -72,15 +72,15 @@ class Throttle:
             if not quota.left:
                 raise _refusal(quota)
 
-    def allows(self, rule: str, who: str) -> bool:
-        """Count a try and answer whether it is within the limit.
+    def allows(self, rule: str, who: str, times: int = 1) -> bool:
+        """Count a try, or several, and answer whether they are within the limit.
 
         For what is left out silently: so the answer's headers do not tell of it either.
         """
-        return self._count(rule, who) <= self._rules[rule].amount
+        return self._count(rule, who, times) <= self._rules[rule].amount
 
-    def _count(self, rule: str, who: str) -> int:
-        """Count a try; how many there are now, always none if the throttle is off.
+    def _count(self, rule: str, who: str, times: int) -> int:
+        """Count tries; how many there are now, always none if the throttle is off.
 
         This is what the library's FixedWindowRateLimiter does, but that does not tell the number.
         """
@@ -88,7 +88,7 @@ class Throttle:
         _refuse_inside_transaction()
         if not self._enabled:
             return 0
-        return self._storage.incr(key, self._rules[rule].get_expiry())
+        return self._storage.incr(key, self._rules[rule].get_expiry(), times)
 
     def _note(self, rule: str, who: str, count: int) -> Quota:
         """Keep for the answer what is left after so many tries."""

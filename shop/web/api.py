@@ -162,12 +162,13 @@ class Blueprint(flask_smorest.Blueprint):
 
         return decorate
 
-    def body(self, schema: type[Schema]) -> Callable[[View], View]:
-        """Take a JSON body of this shape."""
+    def body(self, schema: type[Schema], *, required: bool = True) -> Callable[[View], View]:
+        """Take a JSON body of this shape; none is `{}` where it is not required."""
 
         def decorate(view: View) -> View:
-            parsed = self.arguments(schema())(view)
-            return cast(View, self.refuses(400, 413, 415)(parsed))
+            parsed = self.arguments(schema(), required=required)(view)
+            taken = parsed if required else _or_nothing(parsed, view)
+            return cast(View, self.refuses(400, 413, 415)(taken))
 
         return decorate
 
@@ -242,6 +243,18 @@ class Blueprint(flask_smorest.Blueprint):
         return self.refuses(412, 428)(
             _takes_header(view, "If-Match", about, required=True, pattern=r"\S")
         )
+
+
+def _or_nothing(parsed: View, view: View) -> View:
+    """The parsed view, which gets an empty object where there is no body."""
+
+    @functools.wraps(parsed)
+    def taken(*args: Any, **kwargs: Any) -> Any:
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            return parsed(*args, **kwargs)
+        return view({}, *args, **kwargs)
+
+    return cast(View, taken)
 
 
 def _access(roles: tuple[str, ...], scope: str | None) -> dict[str, Any]:

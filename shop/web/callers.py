@@ -28,6 +28,7 @@ SIGNED_IN = (CUSTOMER, STAFF, ADMIN)
 EMPLOYEES = (STAFF, ADMIN)
 #: What an API key may be allowed to do. An operation names the one scope that opens it to keys.
 SCOPES = {
+    "ads:write": "Create, change and delete ads, and count what happens to them for others.",
     "audit:read": "Read the audit log and its events.",
     "products:write": "Create, change and delete products, variants and stock.",
 }

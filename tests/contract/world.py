@@ -51,6 +51,7 @@ class World:
             self._client.post(f"{ME}/addresses", json=ADDRESS, headers=self._headers)
         self._fill_reviews()
         self._fill_orders()
+        self._fill_ads()
 
     def _fill_catalogue(self) -> None:
         admin = factories.sign_in(self.app, "admin")
@@ -104,6 +105,15 @@ class World:
                 assert answer.status_code == 201
             if number > 6:
                 assert act(self._client, admin, order, "ship").status_code == 200
+
+    def _fill_ads(self) -> None:
+        """Most of them are open."""
+        admin = factories.sign_in(self.app, "admin")
+        for number in range(THINGS):
+            status = ("active", "active", "paused", "draft")[number % 4]
+            ad = {"name": "Oak week", "target_url": "https://example.com/", "status": status}
+            made = self._client.post("/api/v1/ads", json=ad, headers=admin)
+            assert made.status_code == 201
 
     def sent(self, operation_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """The body about things that are there, where it is about any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.stories import words
 from tests.stories.trace import Parts, Player, Ref
 from tests.stories.visitors import ANNA, BOB, STAFF, Visitors
 
@@ -74,6 +75,53 @@ class Buyers(Visitors):
         payment = self._pay(self._order(), None, provider="manual")
         for _ in range(2):
             self._send("POST", "/payments/", Ref(payment, ("id",)), "/confirm", who=STAFF)
+
+    def do_ad(self) -> None:
+        """Show an ad at a placement, change it, see what there is."""
+        self._ad()
+        ad = self._any("ads")
+        for _ in range(1 if self._first else 3):
+            body = self.chance.choice((
+                {"name": words.name(self.chance)}, {"placement": "cart"}, {"status": "paused"},
+                {"status": "active"}, {"product_id": None}, {"ends_at": "2026-11-23T00:00:00Z"},
+            ))  # fmt: skip
+            self._change("PATCH", "/ads", ad, body)
+        for who in (None, STAFF):
+            self._list("/ads", who, placement=self.chance.choice((None, "home", "cart")))
+            self._look("/ads/", self._late("ads"), who)
+        self._list("/ads", None, tokens="true")
+
+    def do_count(self) -> None:
+        """Tell of what happened to an ad, twice, and ask for what came of it."""
+        self._ad()
+        ad = self._late("ads")
+        events = [
+            {"id": f"event-{self._new_key()}-{n}".replace(" ", "-"), "visitor": f"v-{n % 3}"}
+            for n in range(self.chance.randint(1, 5))
+        ]
+        for kind in ("/clicks", "/impressions"):
+            for _ in range(2):
+                self._send("POST", "/ads/", ad, kind, body={"events": events})
+            agent = self.chance.choice(("Firefox", "Googlebot", "Safari"))
+            self._send("POST", "/ads/", ad, kind, body={}, User_Agent=agent)
+        query = self.chance.choice(({}, {"url": "https://evil.example"}, {"token": "forged"}))
+        for method in ("GET", "HEAD"):
+            self._send(method, "/ads/", ad, "/click", query=query)
+        if self._maybe(0.3):
+            self._deed("roll_up")
+        for granularity in ("hour", "day"):
+            query = {"granularity": granularity}
+            self._send("GET", "/ads/", ad, "/stats", who=STAFF, query=query)
+
+    def do_delete_ad(self) -> None:
+        self._delete("ads", self._ad)
+
+    def _ad(self) -> None:
+        body = {
+            "name": words.name(self.chance), "target_url": "https://example.com/a?b=1",
+            "placement": self.chance.choice(("home", "cart")),
+        }  # fmt: skip
+        self._create("ads", STAFF, "/ads", body=body)
 
     def _order(
         self, *, quantity: int | None = None, sku: str | None = None, expected: Any = None,

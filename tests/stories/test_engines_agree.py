@@ -78,7 +78,8 @@ def reached(player: Player) -> Counter[str]:
     urls = player.app.url_map.bind("localhost")
     found: Counter[str] = Counter()
     for request, answer in zip(player.requests, player.answers, strict=True):
-        if request.method not in ("DO", "HEAD", "OPTIONS") and answer.status < 300:
+        well = answer.status < 300 or answer.status == 302
+        if request.method not in ("DO", "HEAD", "OPTIONS") and well:
             found[urls.match(answer.path, request.method)[0]] += 1
     return found
 

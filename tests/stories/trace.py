@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import time_machine
 from flask import Flask
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 from werkzeug.datastructures import Headers
 
 from shop import clock
+from shop.ads.rolling import roll_up_days, roll_up_hours
 from shop.db import db, transactional, writing
 from shop.orders.payments.base import sign
 from shop.products.jobs import publish
@@ -176,12 +178,19 @@ def _message(app: Flask, kind: str, id: str, reference: str, amount: Any) -> dic
     return {"body": body, "signature": sign(secret_of(app), body.encode(), clock.now())}
 
 
+def _roll_up(app: Flask) -> dict[str, Any]:
+    with app.app_context():
+        hours, days = roll_up_hours(clock.now()), roll_up_days(clock.now(), ZoneInfo("UTC"))
+    return {"hours": len(hours), "days": len(days)}
+
+
 _DEEDS: dict[str, Callable[..., Any]] = {
     "account": _account,
     "mail": _mail,
     "message": _message,
     "minute": _minute,
     "publish": _publish,
+    "roll_up": _roll_up,
     "transfers": lambda app: {"done": work(app)},
 }
 

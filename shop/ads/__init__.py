@@ -1,0 +1,1 @@
+"""Ads, what is counted of them, and the sums of that."""
