@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, logs, provenance
+from shop.admin import jobs as admin_jobs
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
 from shop.crashes import crash_point
@@ -37,6 +38,7 @@ from shop.leases import process_name
 from shop.limits.jobs import forget_counters
 from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
+from shop.notifications.jobs import forget_notifications
 from shop.orders.jobs import expire_unpaid, finish_refunds
 from shop.orders.payments.base import Providers
 from shop.products.jobs import publish, refresh_stale
@@ -71,10 +73,22 @@ class Job:
     in_pieces: bool = False
 
 
+class Thread(Protocol):
+    """Something that works in a thread of its own as long as the scheduler runs."""
+
+    def start(self) -> None:
+        """Start the thread, in this process."""
+
+    def stop(self) -> None:
+        """Let what is in hand end."""
+
+
 def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
     """The jobs of this shop, which takes payments by these providers."""
+    afternoon = Daily(14, 0, ZoneInfo(config.timezone))
+    digest = partial(admin_jobs.digest, afternoon, config.currency, config.low_stock)
     return (
-        Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
+        Job("digest", afternoon, digest, in_pieces=True),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
         Job("forget", Every(20 * 60), partial(_forget, config)),
         Job("orders", Every(20 * 60), partial(_see_to_orders, providers), in_pieces=True),
@@ -92,6 +106,7 @@ def _forget(config: Config, session: Session, slot: datetime) -> None:
     forget_keys(session, slot)
     forget_runs(session, slot)
     audit_jobs.forget_sent(config.audit_retention_days, session, slot)
+    forget_notifications(session, slot, config.keep_notifications_days)
     folder = Folder(config.var, config.max_import_bytes)
     forget_transfers(session, slot, folder, config.keep_transfers_days)
 
@@ -119,12 +134,14 @@ class Scheduler:
         silence_seconds: float,
         delivery: Delivery | None = None,
         transfers: Transfers | None = None,
+        threads: Sequence[Thread] = (),
     ) -> None:
         self.jobs = {job.name: job for job in jobs}
         self._app = app
         self._drain = drain
         self._delivery = delivery
         self._transfers = transfers
+        self._threads = threads
         self._silence_ms = int(silence_seconds * 1000)
         self._owner = process_name()
         self._seen: dict[str, datetime] = {}
@@ -151,6 +168,8 @@ class Scheduler:
             )  # fmt: skip
         if self._transfers is not None:
             self._transfers.start()
+        for thread in self._threads:
+            thread.start()
         # Runs get threads of their own: a tick that adds work to the timer would wait for a lock
         # that `shutdown` holds while it waits for the tick.
         self._pool = ThreadPoolExecutor(max(4, len(self.jobs)), thread_name_prefix="job")
@@ -163,6 +182,8 @@ class Scheduler:
             self._delivery.stop()
         if self._transfers is not None:
             self._transfers.stop()
+        for thread in self._threads:
+            thread.stop()
         # The timer goes on to tick, without claiming, until the last run has ended: a run without
         # heartbeats would be taken over elsewhere.
         with self._tick_lock:

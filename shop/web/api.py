@@ -203,6 +203,13 @@ class Blueprint(flask_smorest.Blueprint):
         )
         return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
 
+    def resumable(self, view: View) -> View:
+        """Document that the operation is a stream that goes on behind the last event one has."""
+        about = "The id of the last event that you have: what came after it comes first."
+        return _takes_header(
+            view, "Last-Event-ID", about, example="17", pattern=r"^[1-9][0-9]{0,17}$"
+        )
+
     def shared(self, view: View) -> View:
         """Let caches keep what everybody sees of it; its answer must not depend on other headers
         than `Authorization`.

@@ -1,0 +1,44 @@
+"""Was everybody told what had to be told?"""
+
+from __future__ import annotations
+
+from sqlalchemy import String, cast, func, literal, select
+from sqlalchemy.orm import Session
+
+from shop.audit.models import AuditEntry, AuditReader, ParkedEvent
+from shop.checks import Check, Result, found
+from shop.notifications.models import Notification
+from shop.notifications.queries import READER
+from shop.orders.models import Order
+
+
+def placed_orders(session: Session) -> Result:
+    """Whoever placed an order was told so, as far as the reader of the log is and notifications
+    are kept."""
+    reader = select(AuditReader).where(AuditReader.name == READER).subquery()
+    oldest = select(Notification.created_at).order_by(Notification.id).limit(1).scalar_subquery()
+    parked = select(ParkedEvent.position).where(
+        ParkedEvent.sink == READER, ParkedEvent.state != "sent"
+    )
+    key = literal("order-placed:", String) + cast(AuditEntry.row_id, String(20)) + literal(":1")
+    told = select(Notification.id).where(
+        Notification.user_id == Order.user_id, Notification.key == key
+    )
+    to_be_told = (
+        select(AuditEntry.row_id.label("order_id"), Order.user_id, AuditEntry.position)
+        .join(Order, Order.id == AuditEntry.row_id)
+        .join(reader, AuditEntry.position <= reader.c.position)
+        .where(
+            AuditEntry.table_name == "orders",
+            AuditEntry.action == "insert",
+            AuditEntry.position > reader.c.began_behind,
+            AuditEntry.created_at >= oldest,
+            Order.user_id.is_not(None),
+            AuditEntry.position.not_in(parked),
+        )
+    )
+    looked_at = select(func.count()).select_from(to_be_told.subquery())
+    return found(session, looked_at, to_be_told.where(~told.exists()))
+
+
+CHECKS = (Check("placed-orders-told", placed_orders),)
