@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, select
 
@@ -11,9 +12,7 @@ from shop.orders.models import Order, OrderItem, Shipment
 from shop.reviews.models import Review
 
 
-def unreviewed(
-    start: datetime, end: datetime, after: int, limit: int
-) -> Select[int, str, int | None]:
+def unreviewed(start: datetime, end: datetime, after: int, limit: int) -> Select[*tuple[Any, ...]]:
     """Id, number and buyer of orders that were delivered in [start, end) and have a product that
     the buyer has not reviewed; those with ids above `after`, by their ids."""
     reviewed = select(Review.id).where(

@@ -230,7 +230,9 @@ def _hand_out(session: Session, message: NotificationMessage, end: int) -> int:
         "hidden": false(),
         "created_at": literal(clock.now(), UTCDateTime),
     }
-    rows: Select[Any] = select(*[value.label(f"its_{name}") for name, value in values.items()])
+    rows: Select[*tuple[Any, ...]] = select(
+        *[value.label(f"its_{name}") for name, value in values.items()]
+    )
     handed_out = _changed(
         session, insert(Notification).from_select([*values], rows.where(*among).order_by(User.id))
     )
