@@ -109,6 +109,8 @@ class Reading:
             return False
         tables = sorted(self._reader.tables)
         events = events_of(read(_BETWEEN, behind=behind, through=through, tables=tables))
+        if events and events[0].position == self._failed_at:
+            return self._take_one(behind, events[0])
         try:
             moved = self._take(behind, through, events)
         except Exception as error:

@@ -98,6 +98,7 @@ class Stream:
         while not self._waiting:
             left = self._ends_at - time.time()
             if self._over or left <= 0:
+                self.close()
                 raise StopIteration
             heard = self._news.wait(min(left, _HEARTBEAT_SECONDS))
             self._news.clear()

@@ -161,13 +161,13 @@ def test_pages_hold_each_notification_once(
 
 
 def test_those_of_others_do_not_exist(
-    app: Flask, client: FlaskClient, staff: Headers, admin: Headers, anna: Headers, sku: str
+    client: FlaskClient, staff: Headers, admin: Headers, anna: Headers, sku: str
 ) -> None:
     """AZ-02."""
     placed(client, anna, (sku, 1))
-    read_on(app)
+    read_on(client.application)
     (hers,) = inbox(client, anna)
-    bob = factories.sign_in(app, "customer")
+    bob = factories.sign_in(client.application, "customer")
 
     for who in (bob, staff, admin):
         assert inbox(client, who) == []
