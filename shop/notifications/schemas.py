@@ -64,6 +64,15 @@ class NotificationPage(StrictSchema):
     next_cursor = fields.String(required=True, allow_none=True)
 
 
+class EventOut(StrictSchema):
+    """A server-sent event."""
+
+    id = fields.String(metadata={"description": "That of the notification."})
+    event = fields.String(metadata={"description": "`notification`."})
+    data = fields.String(metadata={"description": "The notification as the list has it, in JSON."})
+    retry = fields.Integer(metadata={"description": "After so many milliseconds come back."})
+
+
 class UnreadOut(StrictSchema):
     """How many are not read."""
 

@@ -12,6 +12,7 @@ from shop.errors import Malformed
 from shop.notifications import operations, queries
 from shop.notifications.kinds import kinds_for
 from shop.notifications.schemas import (
+    EventOut,
     MessageIn,
     MessageOut,
     NotificationOut,
@@ -163,7 +164,7 @@ def get_notification_message(id: int) -> Response:
 
 @notifications.get("/notifications/stream")
 @notifications.allow(*SIGNED_IN)
-@notifications.response(200, {"type": "string"}, content_type="text/event-stream")
+@notifications.response(200, EventOut, content_type="text/event-stream")
 @notifications.resumable
 @notifications.refuses(400, 429)
 def stream_notifications() -> Response:
