@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from flask import Response, current_app, request, url_for
+from flask import Response, current_app, url_for
 
 from shop.db import db, read, transactional
-from shop.errors import Malformed
 from shop.notifications import operations, queries
 from shop.notifications.kinds import kinds_for
 from shop.notifications.schemas import (
@@ -31,9 +30,10 @@ from shop.users.operations import find_for_change
 from shop.web.answers import answer
 from shop.web.api import ETAG, LINK, LOCATION, Blueprint
 from shop.web.callers import EMPLOYEES, SIGNED_IN, current_caller, token_expiry
-from shop.web.fields import LARGEST_ID, read_id
+from shop.web.fields import LARGEST_ID
 from shop.web.idempotency import keep_answer
 from shop.web.pagination import decode_cursor, page
+from shop.web.requests import last_event_id
 
 notifications = Blueprint("notifications", __name__, description="What people are told")
 
@@ -179,15 +179,7 @@ def stream_notifications() -> Response:
     assert caller.id is not None
     assert caller.session_id is not None
     streams = cast(Streams, current_app.extensions["streams"])
-    stream = streams.open(caller.id, caller.session_id, token_expiry(), _last_event_id())
+    stream = streams.open(caller.id, caller.session_id, token_expiry(), last_event_id())
     # Proxies must pass on what there is, and not wait for the end.
     headers = {"X-Accel-Buffering": "no"}
     return Response(stream, mimetype="text/event-stream", headers=headers)
-
-
-def _last_event_id() -> int | None:
-    header = request.headers.get("Last-Event-ID", "")
-    try:
-        return read_id(header) if header else None
-    except ValueError:
-        raise Malformed("Last-Event-ID is the id of a notification.") from None
