@@ -22,6 +22,7 @@ from bench import (
     catalogue,
     drain,
     duel,
+    fanout,
     imports,
     lag,
     memory,
@@ -37,7 +38,7 @@ SECTIONS = (
     "sign-in", "memory", "import",
 )  # fmt: skip
 #: Takes long to prepare, or concerns the broker alone: measured only when asked for.
-EXTRA = ("catalogue", "broker-loss", "backlog")
+EXTRA = ("catalogue", "broker-loss", "backlog", "fanout")
 _KINDS = SECTIONS[:5]
 _RATE = 200.0
 _COMMITS_RATE = 500.0
@@ -59,6 +60,7 @@ class Bench:
         self.published = 1500 if quick else 5000
         self.asked = 30 if quick else 200
         self.backlog = 50_000 if quick else 1_000_000
+        self.recipients = 10_000 if quick else 100_000
         self.turns = 4 if quick else 20
         self.errors: list[str] = []
         self.memories: list[memory.Memory] = []
@@ -129,6 +131,11 @@ class Bench:
                 rush = sign_in.measure(ours.port, self.seconds * 2)
                 self.errors += rush.rush.errors + rush.reads.errors + rush.quiet.errors
                 self._print("Sign-ins, MariaDB", report.of_sign_ins(rush))
+            if "fanout" in self.sections:
+                _say(f"A message to {self.recipients}")
+                told = fanout.measure(ours.port, database, self.recipients, self.seconds * 3)
+                self.errors += told.errors
+                self._print("A message to everybody, MariaDB", fanout.table(told))
             if "memory" in self.sections:
                 self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, false, func, select
 
 from shop.audit.models import AuditReader
 from shop.notifications.models import (
@@ -22,6 +22,7 @@ from shop.users.models import User
 READER = "notifications"
 _USER: Any = bindparam("user_id")
 
+# Not `IS FALSE`, for which MariaDB uses no index.
 _SHOWN = (
     select(
         Notification.id,
@@ -35,7 +36,7 @@ _SHOWN = (
         Notification.read_at,
     )
     .outerjoin(NotificationMessage, NotificationMessage.id == Notification.message_id)
-    .where(Notification.hidden.is_(False))
+    .where(Notification.hidden == false())
 )
 _PAGE = _SHOWN.where(Notification.user_id == _USER, Notification.id < bindparam("before"))
 _LIMIT = bindparam("limit", type_=Integer())
@@ -83,7 +84,7 @@ def own(user_id: int, notification_id: int) -> Select[Notification]:
         .where(
             Notification.id == notification_id,
             Notification.user_id == user_id,
-            Notification.hidden.is_(False),
+            Notification.hidden == false(),
         )
         .with_for_update()
         .execution_options(populate_existing=True)
