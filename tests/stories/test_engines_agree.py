@@ -13,7 +13,6 @@ from flask import Flask
 from sqlalchemy import select
 
 from shop.audit.models import AuditEntry
-from shop.notifications import streaming
 from tests.conftest import create_shop
 from tests.servers import MariaDB
 from tests.stories.buyers import visits
@@ -27,12 +26,8 @@ KINDS = {200, 201, 202, 204, 304, 400, 401, 404, 409, 422}
 
 
 @pytest.fixture
-def shops(
-    tmp_path: Path, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[Flask]]:
-    """A fresh shop on each engine. What depends on how fast requests come, limits, is off, and
-    streams end at once."""
-    monkeypatch.setattr(streaming, "_MARGIN_SECONDS", 1e6)
+def shops(tmp_path: Path, mariadb: MariaDB) -> Iterator[list[Flask]]:
+    """A fresh shop on each engine. What depends on how fast requests come, limits, is off."""
     mariadb_url = mariadb.create_database(f"agree{time.monotonic_ns()}")
     apps = [
         create_shop(

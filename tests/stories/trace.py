@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import time_machine
 from flask import Flask
@@ -24,6 +25,7 @@ from werkzeug.datastructures import Headers
 
 from shop import clock, provenance
 from shop.db import db, transactional, writing
+from shop.notifications import streaming
 from shop.orders.payments.base import sign
 from shop.products.jobs import publish
 from shop.users.models import RefreshToken, User
@@ -190,11 +192,14 @@ _DEEDS: dict[str, Callable[..., Any]] = {
 
 @contextmanager
 def playing(app: Flask) -> Iterator[Player]:
-    """Somebody who sends requests to this shop from `BEGIN` on."""
+    """Somebody who sends requests to this shop from `BEGIN` on. Streams end at once."""
     # What comes is logged, and hundreds of requests are refused.
     logging.disable(logging.WARNING)
     try:
-        with time_machine.travel(BEGIN, tick=False) as clock:
+        with (
+            time_machine.travel(BEGIN, tick=False) as clock,
+            mock.patch.object(streaming, "_MARGIN_SECONDS", 1e6),
+        ):
             yield Player(app, clock)
     finally:
         logging.disable(logging.NOTSET)
