@@ -206,7 +206,7 @@ class Blueprint(flask_smorest.Blueprint):
     def resumable(self, view: View) -> View:
         """Document that the operation is a stream that goes on behind the last event one has."""
         about = "The id of the last event that you have: what came after it comes first."
-        schema = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+        schema: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
         return _takes_header(view, "Last-Event-ID", about, example=17, **schema)
 
     def shared(self, view: View) -> View:
