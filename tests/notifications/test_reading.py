@@ -19,6 +19,8 @@ from shop.audit.sequencer import stamp
 from shop.audit.troubles import SinkTrouble
 from shop.checks import verify
 from shop.db import db
+from shop.mail.models import OutgoingMail
+from shop.mail.operations import enqueue
 from shop.notifications.checks import CHECKS
 from shop.notifications.models import Notification
 from tests import factories
@@ -91,6 +93,42 @@ def test_readers_at_the_same_time_do_everything_once(
     told = [item["data"]["number"] for item in reversed(inbox(client, anna))]
     assert told == numbers
     assert len(mails(engine)) == 25
+
+
+def test_the_cursor_alone_keeps_readers_from_doing_anything_twice(
+    app: Flask, engine: Engine, session: Session
+) -> None:
+    """What this work writes has no key that could be there already."""
+
+    def owe_a_mail(session: Session, events: Sequence[Event]) -> None:
+        time.sleep(0.002)
+        for event in events:
+            enqueue(session, "welcome", f"{event.row_id}@example.com")
+
+    reader = Reader("greeting", frozenset({"users"}), owe_a_mail)
+    Readers(app, [reader]).go_on()
+    ended = threading.Event()
+
+    def read_as_a_worker_does() -> None:
+        readers = Readers(app, [reader])
+        while not ended.is_set():
+            readers.go_on()
+
+    threads = [threading.Thread(target=read_as_a_worker_does) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    users = []
+    for _ in range(25):
+        users.append(f"{factories.create_user(app).id}@example.com")
+        stamp(engine)
+    while Readers(app, [reader]).go_on():
+        pass
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+    owed = session.scalars(select(OutgoingMail.recipient).order_by(OutgoingMail.id)).all()
+    assert owed == users
 
 
 class Picky:
