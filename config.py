@@ -180,6 +180,16 @@ class Config:
         "", "Signs messages of the test provider; 32 bytes or more. Empty: one in the data folder.",
         secret=True,
     )  # fmt: skip
+    low_stock: int = setting(
+        5, "Staff is told when a variant's stock falls to this mark.", low=0, high=1_000_000
+    )
+    keep_notifications_days: int = setting(
+        90, "How long notifications are kept.", low=30, high=3650
+    )
+    streams: int = setting(
+        32, "Streams of live notifications that a worker serves; each has a thread of its own.",
+        low=0, high=1024,
+    )  # fmt: skip
     public_cache_seconds: int = setting(
         10, "How long caches may keep what everybody sees; 0: ask each time.", low=0, high=86_400
     )

@@ -23,7 +23,7 @@ except ConfigError as error:
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = BalancedWorker
 workers = settings.workers
-threads = settings.threads + settings.waiting_threads
+threads = settings.threads + settings.waiting_threads + settings.streams
 worker_connections = 1000
 keepalive = 5
 timeout = 60
@@ -81,6 +81,8 @@ def post_worker_init(worker):
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         shop_app.start(worker.wsgi)
+        # A worker that is about to end waits for its requests, and streams would not come to one.
+        worker.wsgi.extensions["streams"].serve_while(lambda: worker.alive)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 

@@ -23,6 +23,7 @@ from bench import (
     catalogue,
     drain,
     duel,
+    fanout,
     imports,
     lag,
     memory,
@@ -38,7 +39,7 @@ SECTIONS = (
     "sign-in", "memory", "import", "ads",
 )  # fmt: skip
 #: Takes long to prepare, or concerns the broker alone: measured only when asked for.
-EXTRA = ("catalogue", "broker-loss", "backlog", "ads-rollup")
+EXTRA = ("catalogue", "broker-loss", "backlog", "ads-rollup", "fanout")
 #: These have servers of their own.
 _APART = {"catalogue", "broker-loss", "ads", "ads-rollup"}
 _KINDS = SECTIONS[:5]
@@ -62,6 +63,7 @@ class Bench:
         self.published = 1500 if quick else 5000
         self.asked = 30 if quick else 200
         self.backlog = 50_000 if quick else 1_000_000
+        self.recipients = 10_000 if quick else 100_000
         self.turns = 4 if quick else 20
         self.rolled = (10_000, 100_000) if quick else (100_000, 1_000_000)
         self.many_rolled = 500_000 if quick else 5_000_000
@@ -136,6 +138,11 @@ class Bench:
                 rush = sign_in.measure(ours.port, self.seconds * 2)
                 self.errors += rush.rush.errors + rush.reads.errors + rush.quiet.errors
                 self._print("Sign-ins, MariaDB", report.of_sign_ins(rush))
+            if "fanout" in self.sections:
+                _say(f"A message to {self.recipients}")
+                told = fanout.measure(ours.port, database, self.recipients, self.seconds * 3)
+                self.errors += told.errors
+                self._print("A message to everybody, MariaDB", fanout.table(told))
             if "memory" in self.sections:
                 self._remember("shop, scheduler and drain (MariaDB, Mosquitto)", ours)
 

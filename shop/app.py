@@ -25,6 +25,7 @@ from shop.ads.views import ads
 from shop.audit import checks as audit_checks
 from shop.audit.drain import Drain
 from shop.audit.events import Event
+from shop.audit.readers import Readers
 from shop.audit.sinks.base import Sink
 from shop.audit.wake import bell
 from shop.cli import audit_commands, shop_commands
@@ -42,6 +43,13 @@ from shop.mail.delivery import Delivery
 from shop.marks import Mark
 from shop.monitoring import views as monitoring
 from shop.monitoring.readiness import Watch
+from shop.notifications import checks as notification_checks
+from shop.notifications import mails as notification_mails
+from shop.notifications import personal as notification_data
+from shop.notifications.fanout import FanOut
+from shop.notifications.reading import reader as notification_reader
+from shop.notifications.streaming import Streams
+from shop.notifications.views import notifications
 from shop.orders import checks as order_checks
 from shop.orders import personal as order_data
 from shop.orders.terms import Terms, providers_of
@@ -81,16 +89,16 @@ log = logs.get(__name__)
 
 BLUEPRINTS = (
     auth, me, address_book, people, products, bulk, transfers, variants, categories, attributes,
-    orders, payments, reviews, ads, audit, jobs_views,
+    orders, payments, reviews, notifications, ads, audit, jobs_views,
 )  # fmt: skip
 #: Threads of a worker that never wait for passwords to be hashed.
 _RESERVED_THREADS = 2
 #: What the shop holds on persons: how it is shown and let go.
-PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART)
+PERSONAL_DATA = (*personal.PARTS, review_data.PART, order_data.PART, notification_data.PART)
 #: What `flask shop verify` looks at.
 CHECKS = (
     *audit_checks.CHECKS, *product_checks.CHECKS, *order_checks.CHECKS, *review_checks.CHECKS,
-    *ad_checks.CHECKS,
+    *notification_checks.CHECKS, *ad_checks.CHECKS,
 )  # fmt: skip
 
 
@@ -112,7 +120,8 @@ class Shop:
         """What takes mail to the mail server; None when there is none."""
         if not self.config.mail_server:
             return None
-        letters = composers(self.config.public_url)
+        url = self.config.public_url
+        letters = {**composers(url), **notification_mails.composers(url)}
         return Delivery(app, transport.send, letters, self.config.mail_from)
 
     def transfers(self, app: Flask) -> Transfers:
@@ -126,8 +135,12 @@ class Shop:
         return Scheduler(
             app, self.jobs, self.drain(), silence_seconds=self.config.lease_seconds,
             delivery=self.delivery(app), transfers=self.transfers(app),
-            ping_url=self.config.jobs_ping_url,
+            threads=(self.readers(app), FanOut(app)), ping_url=self.config.jobs_ping_url,
         )  # fmt: skip
+
+    def readers(self, app: Flask) -> Readers:
+        """What keeps the internal readers of the audit log going."""
+        return Readers(app, [notification_reader(self.config.low_stock)])
 
     def drain(self, on_published: Callable[[Event], None] = lambda _event: None) -> Drain:
         """A drain over this shop's sinks; it does nothing until it is kept alive."""
@@ -160,6 +173,7 @@ def create_app(config: Config | None = None, *, jobs: Iterable[Job] = ()) -> Fla
     app.extensions["jobs"] = {job.name: job for job in planned}
     app.extensions["watch"] = Watch(config.active_sinks, {job.name: job.trigger for job in planned})
     app.extensions["transfers"] = Folder(config.var, config.max_import_bytes)
+    app.extensions["streams"] = Streams(app, config.streams)
     bell.hang(config.var)
     use_orjson(app)
     requests.register(app)
@@ -192,6 +206,7 @@ def start(app: Flask) -> None:
 def stop(app: Flask) -> None:
     """End what `start` started."""
     shop: Shop = app.extensions["shop"]
+    app.extensions["streams"].stop()
     if shop.scheduler is not None:
         shop.scheduler.stop()
         shop.scheduler = None
@@ -252,8 +267,9 @@ def _connect_database(app: Flask, config: Config) -> tuple[Engine, Engine]:
     url = database_url(config.database)
     if url.get_backend_name() == "sqlite" and url.database:
         config.var.mkdir(parents=True, exist_ok=True)
-    # Request threads, and as many more for the scheduler, the drain, its sealer and publishers.
-    threads = config.threads + 5
+    # Request threads, and as many more for the scheduler, the drain, its sealer and publishers,
+    # the internal readers, the fan-out and the feeder of streams.
+    threads = config.threads + 8
     options = engine_options(url, threads=threads, answer_seconds=config.database_seconds)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = options
@@ -322,6 +338,7 @@ def _allow_browsers(app: Flask, config: Config) -> None:
                 "If-Match",
                 "If-Modified-Since",
                 "If-None-Match",
+                "Last-Event-ID",
                 "X-Request-ID",
             ],
             expose_headers=[

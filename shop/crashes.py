@@ -34,6 +34,9 @@ POINTS: dict[str, str] = {
     "payment-answered": "A provider has answered about a payment, which is not recorded.",
     "refund-claimed": "A refund is claimed and committed, and its provider knows nothing.",
     "refund-answered": "A provider has answered about a refund, which is not recorded.",
+    "before-reader-commit": "A reader has done what events ask for, and nothing is committed.",
+    "after-reader-commit": "A reader has done what events ask for, and its cursor is moved.",
+    "in-fan-out": "A piece of a message's recipients has it, and is not committed.",
     "before-answer-kept": "A request with a key has its answer, which is not kept yet.",
 }
 

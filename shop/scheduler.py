@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from config import Config
 from shop import clock, logs
+from shop.admin import jobs as admin_jobs
 from shop.ads import jobs as ad_jobs
 from shop.audit import jobs as audit_jobs
 from shop.audit.drain import Drain
@@ -31,6 +33,7 @@ from shop.jobs.slots import Daily, Every
 from shop.limits.jobs import forget_counters
 from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
+from shop.notifications.jobs import forget_notifications
 from shop.orders.jobs import expire_unpaid, finish_refunds
 from shop.orders.payments.base import Providers
 from shop.products.jobs import publish, refresh_stale
@@ -45,10 +48,22 @@ log = logs.get(__name__)
 _TIMER_DEFAULTS = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
 
 
+class Thread(Protocol):
+    """Something that works in a thread of its own as long as the scheduler runs."""
+
+    def start(self) -> None:
+        """Start the thread, in this process."""
+
+    def stop(self) -> None:
+        """Let what is in hand end."""
+
+
 def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
     """The jobs of this shop, which takes payments by these providers."""
+    afternoon = Daily(14, 0, ZoneInfo(config.timezone))
+    digest = partial(admin_jobs.digest, afternoon, config.currency, config.low_stock)
     return (
-        Job("digest", Daily(14, 0, ZoneInfo(config.timezone)), audit_jobs.digest),
+        Job("digest", afternoon, digest, in_pieces=True),
         Job("reconcile", Every(20 * 60), audit_jobs.reconcile),
         Job("forget", Every(20 * 60), partial(_forget, config)),
         Job("orders", Every(20 * 60), partial(_see_to_orders, providers), in_pieces=True),
@@ -78,6 +93,7 @@ def _forget(config: Config, session: Session, slot: datetime) -> None:
     forget_keys(session, slot)
     forget_runs(session, slot)
     audit_jobs.forget_sent(config.audit_retention_days, session, slot)
+    forget_notifications(session, slot, config.keep_notifications_days)
     folder = Folder(config.var, config.max_import_bytes)
     forget_transfers(session, slot, folder, config.keep_transfers_days)
 
@@ -109,12 +125,14 @@ class Scheduler:
         delivery: Delivery | None = None,
         transfers: Transfers | None = None,
         ping_url: str = "",
+        threads: Sequence[Thread] = (),
     ) -> None:
         self._pings = Pings(ping_url)
         self.runner = Runner(app, jobs, silence_seconds=silence_seconds, pings=self._pings)
         self._drain = drain
         self._delivery = delivery
         self._transfers = transfers
+        self._threads = threads
         self._timer: BackgroundScheduler | None = None
 
     def start(self) -> None:
@@ -129,6 +147,8 @@ class Scheduler:
             timer.add_job(work, "interval", seconds=1, next_run_time=clock.now())
         if self._transfers is not None:
             self._transfers.start()
+        for thread in self._threads:
+            thread.start()
         self._pings.start()
         timer.start()
         self._timer = timer
@@ -139,6 +159,8 @@ class Scheduler:
             self._delivery.stop()
         if self._transfers is not None:
             self._transfers.stop()
+        for thread in self._threads:
+            thread.stop()
         # The timer ticks on until the last run has ended: one without heartbeats is taken over.
         self.runner.stop()
         if self._timer is not None:

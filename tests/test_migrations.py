@@ -209,6 +209,21 @@ def history(app: Flask) -> list[tuple[object, ...]]:
         return [tuple(row) for row in rows]
 
 
+def test_what_was_there_before_notifications_is_told_to_nobody(own: Flask) -> None:
+    upgrade(own)
+    fill(own, products=20)
+    with own.app_context():
+        flask_migrate.downgrade(directory=FOLDER, revision="0011")
+    factories.create_user(own)
+    upgrade(own)
+
+    # None of it has its position yet.
+    entries = counts(own)["audit_log"]
+    with engine_of(own).connect() as connection:
+        rows = connection.execute(text("SELECT name, position, began_behind FROM audit_readers"))
+        assert [tuple(row) for row in rows] == [("notifications", entries, entries)]
+
+
 UPGRADE_AND_DIE = """
 import os, signal, sys
 import flask_migrate

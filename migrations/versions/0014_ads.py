@@ -10,7 +10,7 @@ from sqlalchemy.dialects import mysql
 from migrations.steps import big_id, create_index, create_table, drop_table, instant
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 
 _digest = sa.LargeBinary(12).with_variant(mysql.BINARY(12), "mysql", "mariadb")
 _COUNTS = (

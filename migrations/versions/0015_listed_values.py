@@ -10,7 +10,7 @@ from alembic import op
 from migrations.steps import big_id, create_index, create_table, drop_table
 
 revision = "0015"
-down_revision = "0011"
+down_revision = "0014"
 
 
 def upgrade() -> None:

@@ -17,14 +17,6 @@ log = logs.get(__name__)
 _MOST_SEALS = 5_000
 
 
-def digest(session: Session, slot: datetime) -> dict[str, Any]:
-    """Log how much changed in the 24 hours before the slot, by table and action."""
-    rows = session.execute(queries.changes_between(slot - timedelta(days=1), slot)).all()
-    changes = {f"{table}.{action}": count for table, action, count in rows}
-    log.info("digest", until=slot.isoformat(), changes=changes, total=sum(changes.values()))
-    return changes
-
-
 def reconcile(session: Session, _slot: datetime) -> dict[str, Any]:
     """Check that positions are dense: head, highest position and their number must agree."""
     head, highest, count = session.execute(queries.stamped()).one()

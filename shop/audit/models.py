@@ -1,4 +1,4 @@
-"""The audit log, the head of its positions, its seals, and what each sink has of it."""
+"""The audit log, the head of its positions, its seals, and what each sink and reader has of it."""
 
 from __future__ import annotations
 
@@ -73,6 +73,22 @@ class AuditSink(Base):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[Instant]
+
+
+class AuditReader(Base):
+    """The cursor of an internal reader: it has done all that the events up to `position` ask for.
+
+    It began behind the position `began_behind`: what was there before is not its business.
+    """
+
+    __tablename__ = "audit_readers"
+    __table_args__ = TABLE_OPTIONS
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
+    began_behind: Mapped[int] = mapped_column(BigInteger)
+    began_at: Mapped[Instant]
     updated_at: Mapped[Instant]
 
 

@@ -1,7 +1,8 @@
-"""Pruning: entries that are old and that every sink has are removed, a seal's at a time.
+"""Pruning: entries that are old and that everybody has are removed, a seal's at a time.
 
 The seal stays, so the chain over the rest still holds and readers are told where the log begins.
-Never removed are entries that some sink lacks, is to get again or refused, nor unsealed ones.
+Never removed are entries that some sink or internal reader lacks, is to get again or refused, nor
+unsealed ones.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def forget_sent(session: Session, before: datetime) -> int:
 
 
 def _everybody_has(session: Session, sinks: Sequence[str]) -> int:
-    """The last position that all sinks are done with."""
+    """The last position that all sinks and internal readers are done with."""
     cursors = {row.name: row.position for row in session.execute(queries.CURSORS)}
     wanted = [cursors.get(name, 0) for name in {*cursors, *sinks}]
+    wanted += [row.position for row in session.execute(queries.READERS)]
     replayed = session.execute(queries.FIRST_OF_REPLAYS).scalar_one()
     if replayed is not None:
         wanted.append(replayed - 1)

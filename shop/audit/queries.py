@@ -12,6 +12,7 @@ from shop.audit.events import COLUMNS
 from shop.audit.models import (
     AuditEntry,
     AuditHead,
+    AuditReader,
     AuditSink,
     ParkedEvent,
     Replay,
@@ -28,6 +29,14 @@ BEGINNING = select(PRUNED_UP_TO + 1)
 HEAD = select(func.coalesce(func.max(AuditHead.position), 0))
 #: The cursors of all sinks that anything was ever sent to.
 CURSORS = select(AuditSink.name, AuditSink.position, AuditSink.updated_at).order_by(AuditSink.name)
+#: The cursors of internal readers, and where the log ends.
+READERS = select(
+    AuditReader.name, AuditReader.position, HEAD.scalar_subquery().label("head")
+).order_by(AuditReader.name)
+#: The cursor of the reader `name`, and where the log ends.
+READER = select(AuditReader.position, HEAD.scalar_subquery().label("head")).where(
+    AuditReader.name == bindparam("name")
+)
 #: Which sinks refused the events at `positions`, and what became of them.
 PARKED_AT = select(ParkedEvent.position, ParkedEvent.sink, ParkedEvent.state).where(
     ParkedEvent.position.in_(bindparam("positions", expanding=True))
@@ -75,16 +84,6 @@ def owed_again(sinks: Sequence[str]) -> Select[int]:
     )
     replays = select(func.count()).where(Replay.sink.in_(sinks), Replay.finished_at.is_(None))
     return select(put_back.scalar_subquery() + replays.scalar_subquery())
-
-
-def changes_between(start: datetime, end: datetime) -> Select[str, str, int]:
-    """How many changes each table had in [start, end), by action."""
-    return (
-        select(AuditEntry.table_name, AuditEntry.action, func.count())
-        .where(AuditEntry.created_at >= start, AuditEntry.created_at < end)
-        .group_by(AuditEntry.table_name, AuditEntry.action)
-        .order_by(AuditEntry.table_name, AuditEntry.action)
-    )
 
 
 def stamped() -> Select[int, int, int]:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from shop import logs
+from shop.audit import queries as audit_queries
+from shop.audit.troubles import troubles
 from shop.counters import counters
 from shop.db import read, reason
 from shop.jobs import queries as job_queries
@@ -28,6 +30,8 @@ _OF_DATABASE: dict[str, tuple[Kind, str]] = {
     "shop_audit_published_total": ("counter", "Events that a sink has acknowledged."),
     "shop_audit_failed_total": ("counter", "Failures of a sink: connections, silence, refusals."),
     "shop_audit_parked_total": ("counter", "Events that a sink has refused for good."),
+    "shop_reader_backlog": ("gauge", "Events that an internal reader has not worked on."),
+    "shop_reader_parked_total": ("counter", "Events that an internal reader gave up."),
     "shop_job_last_success_timestamp": ("gauge", "When a job was last done, in Unix seconds."),
     "shop_job_last_duration_seconds": ("gauge", "How long that took."),
     "shop_job_runs_total": ("counter", "Runs of a job that ended so."),
@@ -73,6 +77,7 @@ def _of_shop(watch: Watch) -> Iterator[str]:
 
 def _samples(watch: Watch) -> Iterator[tuple[str, Sequence[Sample]]]:
     yield from _of_log(lag_of(watch.sinks))
+    yield from _of_readers()
     yield from _of_jobs(sorted(watch.plans))
     yield "shop_orders_total", [({}, watch.orders.total())]
 
@@ -89,6 +94,22 @@ def _of_log(lag: Lag) -> Iterable[tuple[str, Sequence[Sample]]]:
         ),
         ("shop_audit_failed_total", [(labels, sink.failures) for labels, sink in sinks]),
         ("shop_audit_parked_total", [(labels, sink.parked) for labels, sink in sinks]),
+    )
+
+
+def _of_readers() -> Iterable[tuple[str, Sequence[Sample]]]:
+    readers = [({"reader": row.name}, row) for row in read(audit_queries.READERS)]
+    parked = {row.sink: row.parked for row in read(troubles())}
+    return (
+        # One that has just begun may be ahead of the head: see its migration.
+        (
+            "shop_reader_backlog",
+            [(labels, max(row.head - row.position, 0)) for labels, row in readers],
+        ),
+        (
+            "shop_reader_parked_total",
+            [(labels, parked.get(row.name, 0)) for labels, row in readers],
+        ),
     )
 
 

@@ -256,7 +256,7 @@ class Shipment(Audited, Base):
     """A parcel on its way, and when it arrived."""
 
     __tablename__ = "shipments"
-    __table_args__ = (Index(None, "order_id"), TABLE_OPTIONS)
+    __table_args__ = (Index(None, "order_id"), Index(None, "delivered_at"), TABLE_OPTIONS)
     audit_noun = "shipment"
 
     id: Mapped[Id]

@@ -155,6 +155,30 @@ def newest_before(moment: datetime) -> Select[int]:
     return select(Order.id).where(Order.created_at < moment).order_by(Order.id.desc()).limit(1)
 
 
+def last_payment_event_before(moment: datetime) -> Select[int]:
+    """The id of the newest news of providers from before; looks at what came after it only."""
+    return (
+        select(PaymentEvent.id)
+        .where(PaymentEvent.created_at < moment)
+        .order_by(PaymentEvent.id.desc())
+        .limit(1)
+    )
+
+
+def moved_between(after: int, start: datetime, end: datetime) -> Select[str, Any]:
+    """What was paid and given back in [start, end), by the kind of news; ids are above `after`."""
+    return (
+        select(PaymentEvent.kind, func.sum(PaymentEvent.amount))
+        .where(
+            PaymentEvent.id > after,
+            PaymentEvent.created_at >= start,
+            PaymentEvent.created_at < end,
+            PaymentEvent.amount > 0,
+        )
+        .group_by(PaymentEvent.kind)
+    )
+
+
 def how_many_between(after: int, through: int | None) -> Select[int]:
     """How many orders have ids above `after`, and up to `through` if that is given."""
     count = select(func.count()).select_from(Order).where(Order.id > after)

@@ -293,3 +293,14 @@ def counted_categories() -> Select[Category, int]:
         .order_by(Category.id)
         .execution_options(populate_existing=True)
     )
+
+
+def how_many_low(mark: int) -> Select[int]:
+    """How many variants of active products are there as often as the mark says, or less."""
+    return (
+        select(func.count())
+        .select_from(StockLevel)
+        .join(Variant, Variant.id == StockLevel.variant_id)
+        .join(Product, Product.id == Variant.product_id)
+        .where(StockLevel.on_hand <= mark, Product.status == "active")
+    )

@@ -55,6 +55,18 @@ ROLE_OF_SESSION = (
     )
 )
 
+#: Which of these sessions hold at `now`.
+OPEN_SESSIONS = (
+    select(UserSession.id)
+    .join(User, User.id == UserSession.user_id)
+    .where(
+        UserSession.id.in_(bindparam("session_ids", expanding=True)),
+        UserSession.ended_at.is_(None),
+        UserSession.expires_at > _NOW,
+        User.disabled.is_(False),
+    )
+)
+
 #: The API key behind `lookup`, if it holds at `now`.
 KEY_BY_LOOKUP = select(
     ApiKey.id, ApiKey.secret_hash, ApiKey.scopes, ApiKey.last_used_at

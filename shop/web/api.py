@@ -18,7 +18,7 @@ from shop.errors import NotFound
 from shop.web.answers import let_caches_keep
 from shop.web.bodies import StrictParser
 from shop.web.callers import ANONYMOUS, KEY_PREFIX, SCOPES, View, identify
-from shop.web.fields import document
+from shop.web.fields import LARGEST_ID, document
 from shop.web.idempotency import HEADER, LONGEST_KEY, PATTERN, REPLAYED, TAKES_KEYS, once
 from shop.web.problems import CONTENT_TYPE, PROBLEMS
 from shop.web.requests import NO_ID, IdConverter, NameConverter, document_id, document_name
@@ -204,6 +204,12 @@ class Blueprint(flask_smorest.Blueprint):
         )
         return cast(View, self.doc(responses={304: "NOT_MODIFIED"})(described))
 
+    def resumable(self, view: View) -> View:
+        """Document that the operation is a stream that goes on behind the last event one has."""
+        about = "The id of the last event that you have: what came after it comes first."
+        schema: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+        return _takes_header(view, "Last-Event-ID", about, example=17, **schema)
+
     def shared(self, view: View) -> View:
         """Let caches keep what everybody sees of it; its answer must not depend on other headers
         than `Authorization`.
@@ -276,7 +282,7 @@ def _refusals(roles: tuple[str, ...]) -> list[int]:
 
 
 def _takes_header(
-    view: View, name: str, about: str, *, required: bool = False, example: str = "*", **schema: Any
+    view: View, name: str, about: str, *, required: bool = False, example: Any = "*", **schema: Any
 ) -> View:
     @functools.wraps(view)
     def described(*args: Any, **kwargs: Any) -> Any:

@@ -136,6 +136,12 @@ def _account_and_session(token: str) -> tuple[int, int]:
         raise BadToken(_REFUSED) from None
 
 
+def token_expiry() -> float:
+    """When the access token of this request, which was looked at, ends; in Unix seconds."""
+    token = request.headers["Authorization"].strip().partition(" ")[2].strip()
+    return float(_verified(token, current_app.config["SECRET_KEY"])["exp"])
+
+
 def access_token(user_id: int, session_id: int) -> str:
     """An access token of a session: a signed JWT with `sub` and `sid`."""
     token: str = create_access_token(str(user_id), additional_claims={"sid": str(session_id)})

@@ -12,6 +12,7 @@ from werkzeug.routing import BaseConverter, Map
 
 from shop import provenance, turns
 from shop.counters import UNMATCHED, counters
+from shop.errors import Malformed
 from shop.web.fields import LARGEST_ID, read_id
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
@@ -62,6 +63,15 @@ class NoCookies(SessionInterface):
 
     def open_session(self, *_what: Any) -> None:
         """There is none."""
+
+
+def last_event_id() -> int | None:
+    """The last event that a client of a stream has, if it says so. Raises Malformed."""
+    header = request.headers.get("Last-Event-ID", "")
+    try:
+        return read_id(header) if header else None
+    except ValueError:
+        raise Malformed("Last-Event-ID is the id of an event of this stream.") from None
 
 
 def document_id(_converter: IdConverter) -> dict[str, Any]:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from flask import Flask
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
 from shop import clock
 from shop.audit import jobs
-from shop.audit.models import AuditEntry, AuditHead
+from shop.audit.models import AuditHead
 from shop.audit.sequencer import stamp
 from tests import factories
-
-
-def test_the_digest_counts_the_changes_of_the_day_before_its_slot(
-    app: Flask, session: Session
-) -> None:
-    for _ in range(3):
-        factories.create_user(app)
-    slot = clock.now() + timedelta(seconds=1)
-    session.execute(
-        update(AuditEntry).where(AuditEntry.row_id == session.query(AuditEntry.row_id).limit(1)
-        .scalar_subquery()).values(created_at=slot - timedelta(hours=24, microseconds=1))
-    )  # fmt: skip
-
-    assert jobs.digest(session, slot) == {"users.insert": 2}
 
 
 def test_a_sound_log_reconciles(app: Flask, engine: Engine, session: Session) -> None:

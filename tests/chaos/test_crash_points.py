@@ -20,6 +20,7 @@ from shop.crashes import POINTS
 from tests import factories
 from tests.chaos.history import connected, tell, wait_until
 from tests.chaos.test_kill_matrix import ON_THE_WAY
+from tests.notifications.test_kills import READING
 from tests.orders.test_crashes import PAYING, PLACING, REFUNDING
 from tests.running import ROOT, RunningShop
 from tests.servers import MariaDB
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.xdist_group("chaos")
 def test_every_crash_point_is_tried_by_a_test() -> None:
     tried = {point.partition(":")[0] for point in IN_REQUEST} | set(ON_THE_WAY)
 
-    tried |= {point.partition(":")[0] for point in (*PLACING, *PAYING, *REFUNDING)}
+    tried |= {point.partition(":")[0] for point in (*PLACING, *PAYING, *REFUNDING, *READING)}
     assert tried | {"in-job", "in-migration"} == set(POINTS)
 
 

@@ -13,6 +13,7 @@ import pytest
 import schemathesis
 from schemathesis.engine import Status, events, from_schema
 
+from shop.notifications import streaming
 from tests.conftest import create_shop
 from tests.contract.world import THINGS, World
 from tests.servers import MariaDB
@@ -40,8 +41,9 @@ def world(request: pytest.FixtureRequest, engine_name: str, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def address(world: World) -> Iterator[str]:
-    """The address of the shop, served by a thread of this process."""
+def address(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of the shop, served by a thread of this process. Its streams end at once."""
+    monkeypatch.setattr(streaming, "_MARGIN_SECONDS", 3600.0)
     with served(world.app) as port:
         yield f"http://127.0.0.1:{port}"
 

@@ -52,6 +52,7 @@ class World:
         self._fill_reviews()
         self._fill_orders()
         self._fill_ads()
+        self._fill_notifications()
 
     def _fill_catalogue(self) -> None:
         admin = factories.sign_in(self.app, "admin")
@@ -114,6 +115,15 @@ class World:
             ad = {"name": "Oak week", "target_url": "https://example.com/", "status": status}
             made = self._client.post("/api/v1/ads", json=ad, headers=admin)
             assert made.status_code == 201
+
+    def _fill_notifications(self) -> None:
+        """To the caller."""
+        admin = factories.sign_in(self.app, "admin")
+        me = self._client.get(ME, headers=self._headers or admin).get_json()["id"]
+        for number in range(THINGS):
+            message = {"title": f"Sale {number}", "text": "Today.", "user_id": me}
+            sent = self._client.post("/api/v1/notifications", json=message, headers=admin)
+            assert sent.status_code == 202
 
     def sent(self, operation_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """The body about things that are there, where it is about any."""

@@ -15,6 +15,7 @@ from shop.mail.models import OutgoingMail
 TEMPLATES = Path(letters.__file__).parent / "templates"
 KINDS = sorted(path.stem for path in TEMPLATES.glob("*.txt"))
 WITH_CODE = ("verify_email", "reset_password", "confirm_new_email")
+TOLD = ("notification",)
 NOTICES = ("email_change_asked", "email_changed", "password_changed")
 HOSTILE = 'Ann\r\nBcc: eve@example.com\n\n<img src=x onerror="a()">\x00\u2028&'
 LINK = "https://oak.example/account?a=1&b=2#c0de"
@@ -26,11 +27,12 @@ def mail(kind: str = "verify_email", **changes: Any) -> OutgoingMail:
 
 
 def values(**changes: Any) -> dict[str, Any]:
-    return {"name": "Ann", "code": "c0de", "link": None, "minutes": 60} | changes
+    said = {"title": "Sale", "lines": ["Oak is cheap."]}
+    return said | {"name": "Ann", "code": "c0de", "link": None, "minutes": 60} | changes
 
 
 def test_every_kind_is_there_as_text_and_as_html() -> None:
-    assert sorted((*WITH_CODE, *NOTICES)) == KINDS
+    assert sorted((*WITH_CODE, *NOTICES, *TOLD)) == KINDS
     assert sorted(path.stem for path in TEMPLATES.glob("*.html")) == sorted([*KINDS, "layout"])
 
 
@@ -93,6 +95,16 @@ def test_a_name_cannot_say_more_than_a_name(kind: str) -> None:
     assert first == 'Hello Ann Bcc: eve@example.com <img src=x onerror="a()"> &,'
     assert "<img" not in letter.html
     assert "&lt;img src=x onerror=&#34;a()&#34;&gt; &amp;,</p>" in letter.html
+
+
+def test_what_staff_writes_stays_text() -> None:
+    told = values(title=HOSTILE, lines=["<b>Oak</b>", HOSTILE])
+    letter = letters.write(mail("notification"), told, "oak.example")
+
+    assert letter.subject == 'Ann Bcc: eve@example.com <img src=x onerror="a()"> &'
+    assert "\n<b>Oak</b>\n" in letter.text
+    assert "<p>&lt;b&gt;Oak&lt;/b&gt;</p>" in letter.html
+    assert "<img" not in letter.html
 
 
 def test_a_value_that_is_missing_is_an_error() -> None:

@@ -35,7 +35,7 @@ _KINDS = {
 _COLLECTIONS = {
     "users", "addresses", "sessions", "api-keys", "products", "imports", "exports", "variants",
     "movements", "categories", "attributes", "reviews", "reports", "errors", "orders", "payments",
-    "refunds", "ads",
+    "refunds", "ads", "notifications", "messages",
 }  # fmt: skip
 _HEADERS = (
     "Content-Type", "Location", "Link", "Allow", "Retry-After", "Cache-Control", "Vary",
@@ -45,12 +45,12 @@ _HEADERS = (
 _SLUG_BY_CHANCE = re.compile(r"(?<=-)[0-9a-f]{8}$")
 _IN_A_PATH = re.compile(
     r"\b(users|products|variants|categories|reviews|attributes|imports|exports|addresses|api-keys"
-    r"|orders|payments|ads)"
+    r"|orders|payments|ads|messages)"
     r"/([1-9]\d*)\b"
 )
 _IN_A_SENTENCE = re.compile(
     r"\b(account|API key|product|variant|category|review|attribute|import|export|order"
-    r"|payment|refund|ad) ([1-9]\d*)\b"
+    r"|payment|refund|ad|notification|message) ([1-9]\d*)\b"
 )
 _REFERENCE = re.compile(r"\b(?:pay|re)_[A-Za-z0-9_-]{22}")
 _IN_A_FILE_NAME = re.compile(r"(?<=filename=products-)\d+")

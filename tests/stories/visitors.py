@@ -502,6 +502,35 @@ class Visitors:
         if self._maybe(0.4):
             self._send("DELETE", "/reviews/", review, who=who)
 
+    # Notifications
+
+    def do_look_at_notifications(self) -> None:
+        """What came, reading and throwing away, also what is somebody else's or does not exist."""
+        url, body = "/notifications", {"title": words.name(self.chance), "text": "All of it."}
+        self._send("GET", "/users/me", who=ANNA, spoil=False)
+        to = {"user_id": self._ref("id")} if self._maybe(0.8) else {"role": "customer"}
+        self._send("POST", url, who=STAFF, body=body | to, Idempotency_Key=self._key())
+        if self.player.answers[-1].status == 202:
+            self._send("GET", f"{url}/messages/", self._ref("id"), who=STAFF)
+        self._list(url, ANNA, unread=self.chance.choice((None, "true")))
+        self._send("GET", f"{url}/unread-count", who=ANNA)
+        if self._send("GET", url, who=ANNA, query={"limit": 3}).at(Ref(0, ("items", 0))):
+            newest = self._ref("items", 0, "id")
+            for who in (BOB, ANNA):
+                self._send("POST", f"{url}/", newest, "/read", who=who)
+            self._send("DELETE", f"{url}/", newest, who=ANNA)
+        query = {} if self._maybe(0.5) else {"through": "7"}
+        self._send("POST", f"{url}/read-all", who=ANNA, query=query)
+        self._send("GET", f"{url}/stream", who=ANNA)
+
+    def do_choose_notifications(self) -> None:
+        url = "/notifications/preferences"
+        kind = self.chance.choice(("order-placed", "order-paid", "message", "weather"))
+        wishes = {kind: {"inbox": self._maybe(0.5), "email": self._maybe(0.5)}}
+        self._send("PUT", url, who=ANNA, body={"preferences": {} if self._first else wishes})
+        for who in (ANNA, STAFF):
+            self._send("GET", url, who=who)
+
     # What else happens
 
     def do_time(self) -> None:

@@ -112,6 +112,7 @@ def test_every_operation_lets_in_exactly_whom_the_document_names(
         headers = CALLERS[who](app, operation)
         # Nothing behind the door: who gets in is refused for another reason, or ends only itself.
         answer = client.open(path.replace("{id}", "999999"), method=method, headers=headers)
+        answer.close()
         status = expected(who, operation)
         if status is None:
             assert answer.status_code not in (401, 403, 500), f"{name}: {answer.text}"
