@@ -393,10 +393,10 @@ def test_however_workers_come_and_go_one_leads_each_slot_runs_once_and_requests_
         last = _wait_for_an_idle_moment(url, 4 * LEASE_SECONDS + 20)
         for job in _jobs(url):
             _check_slots(url, job, last)
+        wait_until("the old workers are gone", lambda: len(shop.worker_pids()) == 2, 40)
         wait_until("a living worker leads", lambda: _leader(url) in shop.worker_pids(), 20)
         assert statuses == {200: 160}
         assert options == ["--preload"] or first.isdisjoint(shop.worker_pids())
-        assert len(shop.worker_pids()) == 2
 
 
 def _leader(url: str) -> int:
