@@ -94,7 +94,7 @@ def test_without_a_range_the_last_day_or_month_is_told(
 def test_what_late_events_may_change_is_provisional(
     app: Flask, client: FlaskClient, staff: Headers, ad: int
 ) -> None:
-    end = clock.now().replace(minute=0, second=0, microsecond=0)
+    end = at("2025-05-06T09:00")
     happened(app, ad, Kind.CLICK, at("2025-05-05T09:59"), told_at=at("2025-05-06T08:00"))
     with app.app_context():
         jobs.daily(UTC, db.session(), end)
