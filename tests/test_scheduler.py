@@ -43,7 +43,9 @@ def test_the_shop_has_its_jobs() -> None:
 
     assert jobs == {"digest": "daily at 14:00 Europe/Berlin", "reconcile": "every 20 min",
                     "forget": "every 20 min", "orders": "every 20 min", "publish": "every 1 min",
-                    "refresh-listings": "every 1 min", "prune": "every 20 min"}  # fmt: skip
+                    "refresh-listings": "every 1 min", "prune": "every 20 min",
+                    "ads-hourly": "every 60 min", "ads-daily": "daily at 00:10 Europe/Berlin",
+                    "ads-remove": "every 60 min"}  # fmt: skip
 
 
 def test_two_schedulers_run_each_second_once(app: Flask, session: Session) -> None:

@@ -124,11 +124,7 @@ def test_each_transaction_records_what_it_changes_and_nothing_else(
     server: MariaDB, app: Flask
 ) -> None:
     """DO-01, and the oracle of completeness."""
-<<<<<<< HEAD
     check(server, app, 20261122, 400)
-=======
-    check(server, app, 3, 400)
->>>>>>> wt-ads
 
 
 @pytest.mark.full

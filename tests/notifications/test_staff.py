@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from shop import clock
 from shop.admin import jobs as admin_jobs
 from shop.db import db
-from shop.jobs.runner import Runner
 from shop.jobs.slots import Every
 from shop.notifications.jobs import forget_notifications
 from shop.notifications.models import Notification
 from shop.orders.models import Shipment
+from tests.jobs.running import runner
 from tests.notifications.checks import Headers, inbox, kinds, mails, read_on
 from tests.orders.checks import act, pay, placed, variant
 
@@ -78,8 +78,7 @@ def tell_the_day(app: Flask, slot: datetime | None = None) -> dict[str, Any]:
 
 
 def test_the_digest_is_a_job(app: Flask, client: FlaskClient, staff: Headers) -> None:
-    shop = app.extensions["shop"]
-    run = Runner(app, shop.jobs, silence_seconds=10).run_now("digest", "cli")
+    run = runner(app, *app.extensions["shop"].jobs).run_now("digest", "cli")
 
     assert run is not None
     assert (run.status, run.error) == ("done", None)

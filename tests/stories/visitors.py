@@ -39,12 +39,14 @@ class Visitors:
         self._first = True
 
     def visit(self, requests: int) -> None:
-        """Set the shop up, do everything once, then anything."""
+        """Set the shop up, do everything twice, then anything."""
         self._open()
         actions = [getattr(self, name) for name in sorted(dir(type(self))) if name[:3] == "do_"]
-        self.chance.shuffle(actions)
-        for action in actions:
-            action()
+        for _ in range(2):
+            # What finds nothing to be done with the first time may the second time.
+            self.chance.shuffle(actions)
+            for action in actions:
+                action()
         self._first = False
         # Most of what engines could see differently is in lists.
         actions += [self.do_list] * 4 + [self.do_change_product, self.do_change_variant]
