@@ -134,8 +134,8 @@ class Shop:
             log.warning("mail.no-server", setting="SHOP_MAIL_URL")
         return Scheduler(
             app, self.jobs, self.drain(), silence_seconds=self.config.lease_seconds,
-            delivery=self.delivery(app), transfers=self.transfers(app),
-            threads=(self.readers(app), FanOut(app)), ping_url=self.config.jobs_ping_url,
+            delivery=self.delivery(app), ping_url=self.config.jobs_ping_url,
+            loops=(self.transfers(app), self.readers(app), FanOut(app)),
         )  # fmt: skip
 
     def readers(self, app: Flask) -> Readers:

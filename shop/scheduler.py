@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -31,6 +30,7 @@ from shop.jobs.plan import Job as Job
 from shop.jobs.runner import Runner
 from shop.jobs.slots import Daily, Every
 from shop.limits.jobs import forget_counters
+from shop.loops import Loop
 from shop.mail.delivery import Delivery
 from shop.mail.jobs import forget_mail
 from shop.notifications.jobs import forget_notifications
@@ -39,23 +39,12 @@ from shop.orders.payments.base import Providers
 from shop.products.jobs import publish, refresh_stale
 from shop.transfers.files import Folder
 from shop.transfers.jobs import forget_transfers
-from shop.transfers.work import Transfers
 from shop.users.jobs import forget_sessions
 
 log = logs.get(__name__)
 
 #: What APScheduler must be told so that a late tick is made up for by one tick, never dropped.
 _TIMER_DEFAULTS = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-
-
-class Thread(Protocol):
-    """Something that works in a thread of its own as long as the scheduler runs."""
-
-    def start(self) -> None:
-        """Start the thread, in this process."""
-
-    def stop(self) -> None:
-        """Let what is in hand end."""
 
 
 def jobs_of(config: Config, providers: Providers) -> tuple[Job, ...]:
@@ -110,7 +99,7 @@ def _see_to_orders(providers: Providers, _session: Session, _slot: datetime) -> 
 
 
 class Scheduler:
-    """The timer of the jobs, the drain, the mail and the files of products.
+    """The timer of the jobs, the drain and the mail, and the loops beside them.
 
     Several per database are fine; each must be started after the fork.
     """
@@ -123,16 +112,14 @@ class Scheduler:
         *,
         silence_seconds: float,
         delivery: Delivery | None = None,
-        transfers: Transfers | None = None,
         ping_url: str = "",
-        threads: Sequence[Thread] = (),
+        loops: Sequence[Loop] = (),
     ) -> None:
         self._pings = Pings(ping_url)
         self.runner = Runner(app, jobs, silence_seconds=silence_seconds, pings=self._pings)
         self._drain = drain
         self._delivery = delivery
-        self._transfers = transfers
-        self._threads = threads
+        self._loops = loops
         self._timer: BackgroundScheduler | None = None
 
     def start(self) -> None:
@@ -145,10 +132,8 @@ class Scheduler:
             each_second.append(self._deliver_mail)
         for work in each_second:
             timer.add_job(work, "interval", seconds=1, next_run_time=clock.now())
-        if self._transfers is not None:
-            self._transfers.start()
-        for thread in self._threads:
-            thread.start()
+        for loop in self._loops:
+            loop.start()
         self._pings.start()
         timer.start()
         self._timer = timer
@@ -157,10 +142,11 @@ class Scheduler:
         """Let running jobs and what is in hand end, and hand the drain's lead back."""
         if self._delivery is not None:
             self._delivery.stop()
-        if self._transfers is not None:
-            self._transfers.stop()
-        for thread in self._threads:
-            thread.stop()
+        for loop in self._loops:
+            # All of them, so that none waits for the piece of another.
+            loop.stopping.set()
+        for loop in self._loops:
+            loop.stop()
         # The timer ticks on until the last run has ended: one without heartbeats is taken over.
         self.runner.stop()
         if self._timer is not None:

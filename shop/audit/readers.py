@@ -12,14 +12,13 @@ again.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Flask
-from sqlalchemy import Engine, Integer, bindparam, exc, insert, update
+from sqlalchemy import Engine, Integer, bindparam, insert, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -30,7 +29,8 @@ from shop.audit.models import AuditEntry, AuditReader, ParkedEvent
 from shop.audit.troubles import Troubles
 from shop.crashes import crash_point
 from shop.db import db, is_away, read, reason, transactional
-from shop.errors import Refusal, Unavailable
+from shop.errors import Unavailable
+from shop.loops import Loop
 from shop.retry import Backoff
 
 log = logs.get(__name__)
@@ -39,7 +39,6 @@ log = logs.get(__name__)
 BATCH = 500
 #: How often an event is tried before it is parked.
 MOST_ATTEMPTS = 4
-_POLL_SECONDS = 0.5
 #: How often somebody looks for parked events that were put back.
 _LOOK_SECONDS = 2.0
 
@@ -207,46 +206,22 @@ class Reading:
         )  # fmt: skip
 
 
-class Readers:
-    """The thread that keeps all readers going, in the process of a scheduler."""
+class Readers(Loop):
+    """Keeps all readers going, in the process of a scheduler."""
+
+    name, rest = "readers", 0.5
 
     def __init__(self, app: Flask, readers: Sequence[Reader]) -> None:
+        super().__init__()
         self._app = app
         engine = app.extensions["shop"].engine
         self._readings = [Reading(engine, reader) for reader in readers]
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the thread, in this process."""
-        self._thread = threading.Thread(target=self._keep_reading, name="readers")
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the events in hand be done, and leave the rest to others."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def go_on(self) -> bool:
-        """Work on the next events of each reader; whether there are more."""
+    def work(self) -> int:
+        """Work on the next events of each reader; how many readers have more."""
         with self._app.app_context():
             # Each has its turn, also when the first one is not done.
-            unfinished = [reading.go_on() for reading in self._readings]
-        return any(unfinished)
-
-    def _keep_reading(self) -> None:
-        while not self._stopping.is_set():
-            more = False
-            try:
-                more = self.go_on()
-            except (exc.SQLAlchemyError, Refusal) as error:
-                log.warning("readers.cannot-work", reason=reason(error))
-            except Exception:
-                log.exception("readers.failed")
-            if not more:
-                self._stopping.wait(_POLL_SECONDS)
+            return sum(reading.go_on() for reading in self._readings)
 
 
 def _told(error: Exception) -> str:

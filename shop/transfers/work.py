@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import exc
 
 from shop import logs, provenance
-from shop.db import db, is_away, read, reason, transactional
+from shop.db import db, is_away, read, transactional
 from shop.errors import Refusal, Unavailable
+from shop.loops import Loop
 from shop.transfers import operations, queries
 from shop.transfers.exporting import Exporter
 from shop.transfers.files import Folder
@@ -23,7 +23,6 @@ from shop.transfers.queries import T
 
 log = logs.get(__name__)
 
-_POLL_SECONDS = 1.0
 _WORKERS: dict[type[Any], type[Any]] = {ProductImport: Importer, ProductExport: Exporter}
 
 
@@ -72,30 +71,19 @@ def _told(refusal: Refusal) -> str:
     return " ".join([refusal.detail, *(fault.message for fault in refusal.faults[:10])])
 
 
-class Transfers:
+class Transfers(Loop):
     """Works on what is due, one at a time. Several per database are fine: each claims its own.
 
     `seconds` is how long a claim lasts: as long is a killed process waited for.
     """
 
+    name, rest = "transfers", 1.0
+
     def __init__(self, app: Flask, folder: Folder, seconds: float) -> None:
+        super().__init__()
         self._app = app
         self._folder = folder
         self._seconds = seconds
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread, in this process."""
-        self._thread = threading.Thread(target=self._keep_working, name="transfers")
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the piece in hand end, and leave the rest to others."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
     def work(self) -> int:
         """Work on everything that is due; how many it were."""
@@ -104,18 +92,8 @@ class Transfers:
                 self._work_on(model, row.id)
                 for model in _WORKERS
                 for row in read(queries.due(model))
-                if self._is_here(model, row.file) and not self._stopping.is_set()
+                if self._is_here(model, row.file) and not self.stopping.is_set()
             )
-
-    def _keep_working(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.work()
-            except (exc.SQLAlchemyError, Refusal) as error:
-                log.warning("transfers.cannot-work", reason=reason(error))
-            except Exception:
-                log.exception("transfers.failed")
-            self._stopping.wait(_POLL_SECONDS)
 
     def _is_here(self, model: type[Any], file: str) -> bool:
         # What came in on another machine is imported there; an export begins anywhere.
@@ -130,6 +108,6 @@ class Transfers:
             transactional(operations.finish)(db.session(), claimed, FAILED, why)
             return False
         with suppress(Lost):
-            if not go_on(claimed, self._folder, self._seconds, self._stopping):
+            if not go_on(claimed, self._folder, self._seconds, self.stopping):
                 transactional(operations.release)(db.session(), claimed, wait=False)
         return True

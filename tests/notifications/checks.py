@@ -36,7 +36,7 @@ def read_on(app: Flask) -> None:
     """What the drain and the reader do by themselves in a shop that runs."""
     shop = app.extensions["shop"]
     stamp(shop.engine)
-    while shop.readers(app).go_on():
+    while shop.readers(app).work():
         pass
 
 

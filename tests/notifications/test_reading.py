@@ -57,10 +57,10 @@ def test_a_reader_without_a_cursor_begins_at_the_end_of_the_log(
     factories.create_user(app)
     stamp(engine)
     readers = Readers(app, [reader])
-    readers.go_on()
+    readers.work()
     late = factories.create_user(app)
     stamp(engine)
-    while readers.go_on():
+    while readers.work():
         pass
 
     assert heard == [late.id]
@@ -75,7 +75,7 @@ def test_readers_at_the_same_time_do_everything_once(
     def read_as_a_worker_does() -> None:
         readers = app.extensions["shop"].readers(app)
         while not ended.is_set():
-            if not readers.go_on():
+            if not readers.work():
                 time.sleep(0.001)
 
     threads = [threading.Thread(target=read_as_a_worker_does) for _ in range(3)]
@@ -106,13 +106,13 @@ def test_the_cursor_alone_keeps_readers_from_doing_anything_twice(
             enqueue(session, "welcome", f"{event.row_id}@example.com")
 
     reader = Reader("greeting", frozenset({"users"}), owe_a_mail)
-    Readers(app, [reader]).go_on()
+    Readers(app, [reader]).work()
     ended = threading.Event()
 
     def read_as_a_worker_does() -> None:
         readers = Readers(app, [reader])
         while not ended.is_set():
-            readers.go_on()
+            readers.work()
 
     threads = [threading.Thread(target=read_as_a_worker_does) for _ in range(4)]
     for thread in threads:
@@ -121,7 +121,7 @@ def test_the_cursor_alone_keeps_readers_from_doing_anything_twice(
     for _ in range(25):
         users.append(f"{factories.create_user(app).id}@example.com")
         stamp(engine)
-    while Readers(app, [reader]).go_on():
+    while Readers(app, [reader]).work():
         pass
     ended.set()
     for thread in threads:
@@ -153,14 +153,14 @@ def test_an_event_that_fails_is_parked_and_can_be_put_back(
     """The others neither wait for it for ever nor are undone by it."""
     picky = Picky("p***")
     readers = Readers(app, [Reader("picky", frozenset({"users"}), picky)])
-    readers.go_on()
+    readers.work()
     made = [factories.create_user(app, email=f"{name}@example.com").id
             for name in ("anna", "poison", "carl", "dora")]  # fmt: skip
     stamp(engine)
     deadline = time.monotonic() + 30
     while cursor_of(session, "picky") < len(made):
         assert time.monotonic() < deadline
-        readers.go_on()
+        readers.work()
         time.sleep(0.01)
 
     assert picky.done == [made[0], made[2], made[3]]
@@ -177,7 +177,7 @@ def test_an_event_that_fails_is_parked_and_can_be_put_back(
     def put_back_and_look() -> str:
         session.rollback()
         app.test_cli_runner().invoke(args=["audit", "requeue", "--sink", "picky"])
-        Readers(app, [Reader("picky", frozenset({"users"}), picky)]).go_on()
+        Readers(app, [Reader("picky", frozenset({"users"}), picky)]).work()
         return session.scalars(select(ParkedEvent.state)).one()
 
     assert put_back_and_look() == "parked"
@@ -204,11 +204,11 @@ def test_what_a_reader_wrote_is_undone_with_the_move_of_its_cursor(
 
     user = factories.create_user(app)
     readers = Readers(app, [Reader("fails", frozenset({"users"}), write_and_fail)])
-    readers.go_on()
+    readers.work()
     before = cursor_of(session, "fails")
     factories.create_user(app)
     stamp(engine)
-    readers.go_on()
+    readers.work()
 
     assert cursor_of(session, "fails") == before
     assert session.scalar(select(func.count()).select_from(Notification)) == 0
