@@ -9,7 +9,6 @@ import orjson
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
-from shop.bundles import BundlingCursor
 from shop.literals import quicken
 
 #: How long a pooled connection counts as alive after its last use.
@@ -47,6 +46,9 @@ def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, 
         return options
     options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
     if url.get_driver_name() == "pymysql":
+        # Ten megabytes a process, of which SQLite needs nothing.
+        from shop.packets import BundlingCursor
+
         options["connect_args"] = {
             "charset": "utf8mb4",
             "cursorclass": BundlingCursor,

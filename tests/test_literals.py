@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pymysql.converters import convert_datetime
 from sqlalchemy import Engine
 
-from shop.literals import escaping
+from shop.literals import escaping, reading_times
 
 _ODD = [
     "\\",
@@ -64,3 +65,13 @@ def _other(value: Any, mapping: Any = None) -> str:
 )  # fmt: skip
 def test_what_is_seldom_is_left_to_the_driver(value: Any, literal: str) -> None:
     assert escaping(_other)(value) == literal
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-22 14:00:00", "2026-11-22 14:00:00.5", "2026-11-22 14:00:00.123456",
+     "1000-01-01 00:00:00", "9999-12-31 23:59:59.999999", "0000-00-00 00:00:00",
+     "2026-00-22 14:00:00", "not a time", ""],
+)  # fmt: skip
+def test_times_are_read_as_pymysql_reads_them(text: str) -> None:
+    assert reading_times(convert_datetime)(text) == convert_datetime(text)

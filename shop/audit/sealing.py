@@ -33,7 +33,7 @@ _PAGE = 100
 #: How long the sealer waits when everything is sealed.
 _SECONDS = 1.0
 #: With more to seal it rests so many times as long as it worked: publishing comes first.
-_REST = 10.0
+_REST = 20.0
 #: The digest before the first seal.
 GENESIS = "0" * 64
 _MARK = 8

@@ -237,7 +237,7 @@ def test_what_must_be_audited_is_and_what_must_not_is_not() -> None:
     assert audited == {
         "users", "addresses", "security_events", "categories", "reviews", "products", "variants",
         "stock_levels", "attribute_definitions", "orders", "order_items", "payments", "refunds",
-        "shipments",
+        "shipments", "ads",
     }  # fmt: skip
     assert issubclass(Product, Audited)
     assert issubclass(StockLevel, Audited)

@@ -88,7 +88,7 @@ def test_a_thousand_kills_lose_invent_and_reorder_nothing(
     url = mariadb.create_database(f"many{secrets.randbits(32)}")
     scene = Scene(tmp_path, url, mosquitto, workers=3)
     kills = leaders = 0
-    with scene.played(writers=8, rest=0.1):
+    with scene.played(writers=12, rest=0.02):
         while kills < 1000 or standing(url)["highest"] < 100_000:
             time.sleep(scene.chance.uniform(0.05, 1.5))
             leader = scene.leader()
