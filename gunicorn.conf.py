@@ -13,7 +13,7 @@ from config import Config, ConfigError
 from shop import app as shop_app
 from shop.broker import EmbeddedBroker
 from shop.counters import counters
-from shop.serving import BalancedWorker, Seats, share_heaps, why_not_serve
+from shop.serving import BalancedWorker, Seats, keep_shared, share_heaps, why_not_serve
 
 try:
     settings = Config.from_env()
@@ -66,6 +66,7 @@ def when_ready(server):
 
 
 def pre_fork(server, worker):
+    keep_shared()
     worker.seats, worker.seat = _seats, _seats.take()
 
 

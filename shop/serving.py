@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import mmap
 import struct
 import time
@@ -42,6 +43,16 @@ def share_heaps() -> None:
     # Another C library has no such function, and no such heaps.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def keep_shared() -> None:
+    """Leave alone, after the fork, all objects that are there before it.
+
+    The garbage collector writes to whatever it looks at, and a page that somebody has written to is
+    no longer shared between the processes.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class Seats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from shop.serving import BalancedWorker, Seats
+from shop.serving import BalancedWorker, Seats, keep_shared
 from tests.running import RunningShop
 
 
@@ -24,6 +25,17 @@ def test_a_worker_takes_a_free_seat_and_leaves_it() -> None:
     seats.leave(second)
     assert seats.fewest() == 7
     assert seats.take() == second
+
+
+def test_what_is_there_before_the_fork_is_left_alone_by_the_collector() -> None:
+    marker = [object()]
+    try:
+        keep_shared()
+        assert gc.get_freeze_count() > 10_000
+        assert not any(it is marker for it in gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert any(it is marker for it in gc.get_objects())
 
 
 def test_a_worker_that_is_interrupted_asks_no_lock() -> None:
