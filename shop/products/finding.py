@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -200,6 +201,7 @@ def _referred() -> ScalarSelect[int]:
     return select(Product.id).where(is_it).scalar_subquery()
 
 
+@lru_cache(maxsize=128)
 def order_of(sort: str, words: int | None = None) -> Order:
     """The order of a list; `relevance` is that of a search of so many words."""
     listing = ProductListing
