@@ -181,7 +181,10 @@ class Config:
         secret=True,
     )  # fmt: skip
     low_stock: int = setting(
-        5, "Staff is told when a variant's stock falls to this mark.", low=0, high=1_000_000
+        5,
+        "Staff is told when the stock of a variant without a threshold falls to this mark.",
+        low=0,
+        high=1_000_000,
     )
     keep_notifications_days: int = setting(
         90, "How long notifications are kept.", low=30, high=3650

@@ -119,7 +119,8 @@ class Reading:
         if moved and events:
             crash_point("after-reader-commit")
             self._troubles.over()
-        return bool(through < head)
+        # Whoever was faster may have seen less.
+        return bool(through < head or not moved)
 
     @transactional
     def _begin(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ Row = dict[str, Any]
 #: Before a payment; later ones become paid again when a second payment goes back.
 _UNPAID = ("unpaid", "pending", "failed")
 _MOVES = {"shipped": "order-shipped", "delivered": "order-delivered"}
+
+
+#: Stock of a variant that is there so often, or less, is low; of variants that are gone it is not.
+Marks = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,27 @@ class Change:
         return Notice(kind, key, data, user_id)
 
 
-def news_of(events: Sequence[Event], low_stock: int) -> list[Notice]:
-    """What these events are to be told; stock is low at or below the mark."""
-    found: list[Notice] = []
-    for event in events:
-        data = orjson.loads(event.data)
-        if data["after"] is not None:
-            change = Change(event, data["before"] or {}, data["after"])
-            found += _TELLERS[event.table](change, low_stock)
-    return found
+def changes_of(events: Iterable[Event]) -> list[Change]:
+    """The changes that events tell of, but for deletions."""
+    told = [(event, orjson.loads(event.data)) for event in events]
+    return [
+        Change(event, data["before"] or {}, data["after"])
+        for event, data in told
+        if data["after"] is not None
+    ]
 
 
-def _of_order(change: Change, _low_stock: int) -> Iterator[Notice]:
+def variants_in(changes: Iterable[Change]) -> set[int]:
+    """The variants whose stock is changed."""
+    return {it.after["variant_id"] for it in changes if it.event.table == "stock_levels"}
+
+
+def news_of(changes: Iterable[Change], marks: Marks) -> list[Notice]:
+    """What these changes are to be told."""
+    return [notice for it in changes for notice in _TELLERS[it.event.table](it, marks)]
+
+
+def _of_order(change: Change, _marks: Marks) -> Iterator[Notice]:
     order, user_id = change.after, change.after["user_id"]
     if user_id is None:
         return
@@ -77,7 +90,7 @@ def _of_order(change: Change, _low_stock: int) -> Iterator[Notice]:
         yield change.notice("order-refunded", user_id, **facts, amount=amount)
 
 
-def _of_review(change: Change, _low_stock: int) -> Iterator[Notice]:
+def _of_review(change: Change, _marks: Marks) -> Iterator[Notice]:
     review, user_id = change.after, change.after["user_id"]
     if user_id is None:
         return
@@ -88,17 +101,16 @@ def _of_review(change: Change, _low_stock: int) -> Iterator[Notice]:
         yield change.notice("review-reply", user_id, **facts)
 
 
-def _of_stock(change: Change, low_stock: int) -> Iterator[Notice]:
-    """Stock that fell to the mark or below it: once, and again only after it was above."""
+def _of_stock(change: Change, marks: Marks) -> Iterator[Notice]:
+    """Stock that fell to its mark or below it: once, and again only after it was above."""
     before, now = change.before.get("on_hand"), change.after["on_hand"]
-    if before is not None and before > low_stock >= now:
-        variant_id = change.after["variant_id"]
-        yield change.notice(
-            "low-stock", None, variant_id=variant_id, on_hand=now, threshold=low_stock
-        )
+    variant_id = change.after["variant_id"]
+    mark = marks.get(variant_id)
+    if mark is not None and before is not None and before > mark >= now:
+        yield change.notice("low-stock", None, variant_id=variant_id, on_hand=now, threshold=mark)
 
 
-_TELLERS: dict[str, Callable[[Change, int], Iterable[Notice]]] = {
+_TELLERS: dict[str, Callable[[Change, Marks], Iterable[Notice]]] = {
     "orders": _of_order,
     "reviews": _of_review,
     "stock_levels": _of_stock,

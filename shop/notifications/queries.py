@@ -123,12 +123,12 @@ def preferences_of(user_ids: Collection[int]) -> Select[NotificationPreference]:
     return select(NotificationPreference).where(NotificationPreference.user_id.in_(user_ids))
 
 
-def names_of(variant_ids: Collection[int]) -> Select[int, str, str]:
-    """Id, SKU and name of the product of variants."""
+def variants(ids: Collection[int]) -> Select[int, str, int | None, str]:
+    """Id, SKU, threshold of low stock, and name of the product of variants."""
     return (
-        select(Variant.id, Variant.sku, Product.name)
+        select(Variant.id, Variant.sku, Variant.low_stock_threshold, Product.name)
         .join(Product, Product.id == Variant.product_id)
-        .where(Variant.id.in_(variant_ids))
+        .where(Variant.id.in_(ids))
     )
 
 

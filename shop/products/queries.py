@@ -296,11 +296,15 @@ def counted_categories() -> Select[Category, int]:
 
 
 def how_many_low(mark: int) -> Select[int]:
-    """How many variants of active products are there as often as the mark says, or less."""
+    """How many variants of active products are there less often than their threshold says.
+
+    Those without one are there as often as the mark says, or less.
+    """
+    low = StockLevel.on_hand <= func.coalesce(Variant.low_stock_threshold - 1, mark)
     return (
         select(func.count())
         .select_from(StockLevel)
         .join(Variant, Variant.id == StockLevel.variant_id)
         .join(Product, Product.id == Variant.product_id)
-        .where(StockLevel.on_hand <= mark, Product.status == "active")
+        .where(low, Product.status == "active")
     )

@@ -18,6 +18,7 @@ from shop.jobs.slots import Every
 from shop.notifications.jobs import forget_notifications
 from shop.notifications.models import Notification
 from shop.orders.models import Shipment
+from shop.products.queries import how_many_low
 from tests.jobs.running import runner
 from tests.notifications.checks import Headers, inbox, kinds, mails, read_on
 from tests.orders.checks import act, pay, placed, variant
@@ -52,6 +53,28 @@ def test_stock_that_falls_to_the_mark_is_told_once_each_time(
     }  # fmt: skip
     assert oak["sku"] in first["title"]
     assert kinds(client, anna) == ["order-placed"]
+
+
+def test_a_variant_with_a_threshold_of_its_own_is_low_below_it(
+    app: Flask, client: FlaskClient, staff: Headers, engine: Engine
+) -> None:
+    oak = variant(client, staff, stock=22, low_stock_threshold=20)
+    elm = variant(client, staff, stock=6, low_stock_threshold=2)
+    set_stock(client, staff, oak, -2)
+    set_stock(client, staff, elm, -4)
+    read_on(app)
+    assert inbox(client, staff) == []
+    with engine.connect() as connection:
+        assert connection.execute(how_many_low(5)).scalar_one() == 0
+
+    set_stock(client, staff, oak, -1)
+    set_stock(client, staff, elm, -1)
+    read_on(app)
+
+    told = [(it["data"]["variant_id"], it["data"]["threshold"]) for it in inbox(client, staff)]
+    assert told == [(elm["id"], 1), (oak["id"], 19)]
+    with engine.connect() as connection:
+        assert connection.execute(how_many_low(5)).scalar_one() == 2
 
 
 def test_what_is_new_and_few_is_no_news(app: Flask, client: FlaskClient, staff: Headers) -> None:
