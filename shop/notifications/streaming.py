@@ -81,6 +81,11 @@ class Stream:
         self._waiting.append(_message(row))
         self._news.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes; it may be that nobody reads it to its end."""
+        return self._over or time.time() >= self._ends_at
+
     def end(self) -> None:
         """End soon, after what waits."""
         self._over = True
@@ -152,6 +157,8 @@ class Streams:
         feeder = self._feeder
         if feeder is not None:
             feeder.join()
+        with self._lock:
+            self._streams.clear()
         self._stopping.clear()
 
     def __len__(self) -> int:
@@ -200,6 +207,7 @@ class Streams:
     def _those_to_feed(self) -> list[Stream]:
         """All streams; without any the thread ends, and the next one starts another."""
         with self._lock:
+            self._streams = {stream for stream in self._streams if not stream.is_over}
             if not self._streams or self._stopping.is_set():
                 self._feeder = None
                 return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from flask import Response, current_app, url_for
+from flask import Response, current_app, request, url_for
 
 from shop.db import db, read, transactional
 from shop.notifications import operations, queries
@@ -175,6 +175,9 @@ def stream_notifications() -> Response:
     comment comes when nothing else did for 15 seconds. The stream ends with the session, and before
     the access token does: come back with a new one and the last id.
     """
+    if request.method == "HEAD":
+        # Nobody would read the stream, nor close it.
+        return Response(content_type="text/event-stream")
     caller = current_caller()
     assert caller.id is not None
     assert caller.session_id is not None

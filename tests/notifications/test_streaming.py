@@ -81,6 +81,8 @@ def listening(app: Flask, headers: Headers, last: int | None = None) -> Iterator
 def streams(app: Flask) -> Iterator[Streams]:
     """The streams of the shop under test, which end with the test."""
     found: Streams = app.extensions["streams"]
+    # Other tests may have asked for some, and never read them.
+    found.stop()
     yield found
     found.stop()
     assert len(found) == 0
@@ -239,3 +241,25 @@ def test_a_stream_holds_no_connection_while_it_waits(app: Flask, anna: Headers) 
     # The thread that looks for all of them has one now and then.
     assert min(seen) == 0
     assert max(seen) <= 1
+
+
+def test_who_asks_for_the_head_only_opens_no_stream(
+    client: FlaskClient, anna: Headers, streams: Streams
+) -> None:
+    for _ in range(streaming.MOST_OF_ONE + 1):
+        answer = client.head(STREAM, headers=anna)
+        assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+    assert len(streams) == 0
+
+
+def test_a_stream_that_nobody_reads_does_not_count_when_it_is_over(
+    app: Flask, anna: Headers, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_MARGIN_SECONDS", 1e6)
+    unread = app.test_client().get(STREAM, headers=anna)
+    assert unread.status_code == 200
+
+    deadline = time.monotonic() + 10
+    while len(streams):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
