@@ -28,6 +28,7 @@ from shop.ads.schemas import (
     ad_out,
     bucket_out,
     counts_out,
+    events_of,
 )
 from shop.db import db, read, transactional
 from shop.errors import NotFound
@@ -202,8 +203,8 @@ def follow_ad(id: int, token: str | None = None) -> Response:
 
 
 def _count(id: int, kind: Kind, data: dict[str, Any]) -> Response:
+    events = events_of(data)
     ad, _ = _counted_ad(id)
-    events = data.get("events")
     if not _is_trusted():
         current_throttle().hit("ad-events", client_network(request), len(events or "1"))
     _record(ad, kind, [data] if events is None else events, "" if events is None else "/events/{}")

@@ -35,8 +35,6 @@ def loading(schema: Schema) -> Reader:
 
 
 def _is_simple(schema: Schema) -> bool:
-    if type(schema).load is not Schema.load:
-        return False
     renamed = any(field.data_key or field.attribute for field in schema.load_fields.values())
     return not (schema.many or schema.partial or any(schema._hooks.values()) or renamed)
 
