@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 INBOX, EMAIL = "inbox", "email"
-CHANNELS = (INBOX, EMAIL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from shop.notifications.models import (
     NotificationPreference,
 )
 from shop.products.models import Product, Variant
+from shop.products.queries import low_at
 from shop.users.models import User
 
 #: The reader of the audit log that notifications are made by.
@@ -123,10 +124,10 @@ def preferences_of(user_ids: Collection[int]) -> Select[NotificationPreference]:
     return select(NotificationPreference).where(NotificationPreference.user_id.in_(user_ids))
 
 
-def variants(ids: Collection[int]) -> Select[int, str, int | None, str]:
-    """Id, SKU, threshold of low stock, and name of the product of variants."""
+def variants(ids: Collection[int], low_stock: int) -> Select[int, str, int, str]:
+    """Id, SKU, the `mark` at which they are running out, and name of the product of variants."""
     return (
-        select(Variant.id, Variant.sku, Variant.low_stock_threshold, Product.name)
+        select(Variant.id, Variant.sku, low_at(low_stock).label("mark"), Product.name)
         .join(Product, Product.id == Variant.product_id)
         .where(Variant.id.in_(ids))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,20 +22,12 @@ def reader(low_stock: int) -> Reader:
 
 def _tell(low_stock: int, session: Session, events: Sequence[Event]) -> None:
     changes = changes_of(events)
-    variants = _variants(session, variants_in(changes))
-    marks = {it.id: _mark(it, low_stock) for it in variants.values()}
+    ids = variants_in(changes)
+    rows = session.execute(queries.variants(ids, low_stock)) if ids else ()
+    variants = {row.id: row for row in rows}
+    marks = {row.id: row.mark for row in variants.values()}
     if notices := news_of(changes, marks):
         operations.notify(session, [_named(notice, variants) for notice in notices])
-
-
-def _variants(session: Session, ids: Collection[int]) -> dict[int, Any]:
-    return {it.id: it for it in session.execute(queries.variants(ids))} if ids else {}
-
-
-def _mark(variant: Any, low_stock: int) -> int:
-    # Of a variant with a threshold less than that is too little.
-    threshold = variant.low_stock_threshold
-    return low_stock if threshold is None else int(threshold) - 1
 
 
 def _named(notice: Notice, variants: Mapping[int, Any]) -> Notice:

@@ -295,16 +295,17 @@ def counted_categories() -> Select[Category, int]:
     )
 
 
-def how_many_low(mark: int) -> Select[int]:
-    """How many variants of active products are there less often than their threshold says.
+def low_at(mark: int) -> ColumnElement[int]:
+    """How many of a variant are too few: less than its threshold, or the mark where it has none."""
+    return func.coalesce(Variant.low_stock_threshold - 1, mark)
 
-    Those without one are there as often as the mark says, or less.
-    """
-    low = StockLevel.on_hand <= func.coalesce(Variant.low_stock_threshold - 1, mark)
+
+def how_many_low(mark: int) -> Select[int]:
+    """How many variants of active products are running out."""
     return (
         select(func.count())
         .select_from(StockLevel)
         .join(Variant, Variant.id == StockLevel.variant_id)
         .join(Product, Product.id == Variant.product_id)
-        .where(low, Product.status == "active")
+        .where(StockLevel.on_hand <= low_at(mark), Product.status == "active")
     )
