@@ -71,6 +71,16 @@ class Bundle:
                 answer.rows = result.all()
 
 
+def ask_alone(
+    connection: Connection, statement: ClauseElement, values: Mapping[str, Any]
+) -> Answer:
+    """One prepared statement, asked as those of a bundle are."""
+    bundle = Bundle(connection)
+    answer = bundle.ask(statement, values)
+    bundle.send()
+    return answer
+
+
 @lru_cache
 def _prepared(statement: ClauseElement, dialect: Dialect) -> tuple[str, Any]:
     compiled = statement.compile(dialect=dialect)

@@ -35,7 +35,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from shop.bundles import Answer, Bundle
+from shop.bundles import Answer, ask_alone
 from shop.crashes import crash_point
 from shop.errors import Unavailable
 from shop.retry import Backoff, attempts
@@ -227,9 +227,7 @@ def write_alone(statement: ClauseElement, values: dict[str, Any]) -> Answer:
     engine = db.engines[READER]
     crash_point("before-commit")
     with writing(engine) if engine.dialect.name == "sqlite" else engine.connect() as connection:
-        bundle = Bundle(connection)
-        answer = bundle.ask(statement, values)
-        bundle.send()
+        answer = ask_alone(connection, statement, values)
     crash_point("after-commit")
     return answer
 

@@ -257,14 +257,21 @@ class _Insert(NamedTuple):
     end: str
     columns: list[tuple[str, Callable[[Any], Any] | None]]
 
-    def of(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
-        """The statement and its values."""
-        values = tuple(
+    def text(self, rows: int) -> str:
+        """The statement for so many rows."""
+        return self.beginning + ", ".join([self.group] * rows) + self.end
+
+    def values(self, *rows: Row) -> tuple[Any, ...]:
+        """The values of rows, as the driver takes them."""
+        return tuple(
             process(row[name]) if process else row[name]
             for row in rows
             for name, process in self.columns
         )
-        return self.beginning + ", ".join([self.group] * len(rows)) + self.end, values
+
+    def of(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The statement for these rows, and its values."""
+        return self.text(len(rows)), self.values(*rows)
 
 
 @lru_cache
@@ -299,10 +306,9 @@ def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
     inserting = _inserting(table, connection.dialect, frozenset(rows[0]))
     if len(rows) == 1:
         return connection.exec_driver_sql(*inserting.of(rows)).lastrowid
-    text, _ = inserting.of(rows[:1])
     # The driver makes long statements of them, but not too long ones.
-    bound: list[Any] = [inserting.of([row])[1] for row in rows]
-    return connection.exec_driver_sql(text, bound).lastrowid
+    bound: list[Any] = [inserting.values(row) for row in rows]
+    return connection.exec_driver_sql(inserting.text(1), bound).lastrowid
 
 
 def _insert_numbered(

@@ -15,11 +15,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 from flask import Flask
 from sqlalchemy import Engine, Integer, bindparam, insert, update
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, logs
@@ -146,7 +144,7 @@ class Reading:
             "reader": self._reader.name, "behind": behind, "through": through,
             "moment": clock.now(),
         }  # fmt: skip
-        return _changed(db.session(), _MOVE, values)
+        return db.session().connection().execute(_MOVE, values).rowcount == 1
 
     def _take_one(self, behind: int, event: Event) -> bool:
         """Work on one event alone: those behind it must not be undone by it, nor wait for ever."""
@@ -197,7 +195,7 @@ class Reading:
     @transactional
     def _take_parked(self, event: Event) -> None:
         values = {"reader": self._reader.name, "at": event.position, "moment": clock.now()}
-        if _changed(db.session(), _TAKE_PARKED, values):
+        if db.session().connection().execute(_TAKE_PARKED, values).rowcount == 1:
             self._reader.work(db.session(), [event])
 
     @transactional
@@ -228,8 +226,3 @@ class Readers(Loop):
 def _told(error: Exception) -> str:
     # A statement's parameters are hidden; an exception of ours says what it says.
     return f"{type(error).__name__}: {reason(error)}"
-
-
-def _changed(session: Session, statement: Any, values: dict[str, Any]) -> bool:
-    result = session.connection().execute(statement, values)
-    return cast("CursorResult[Any]", result).rowcount == 1

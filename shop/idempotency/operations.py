@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.bundles import Bundle
+from shop.bundles import ask_alone
 from shop.db import database_ms, is_conflict, is_duplicate, write_alone
 from shop.errors import Conflict, Refusal
 from shop.idempotency.models import IdempotencyKey
@@ -129,10 +129,7 @@ def keep(
     """
     answer = {"answer_status": status, "answer_headers": headers, "answer_body": body}
     values = answer | _named(claim) | {"lasting_ms": kept_seconds * 1000}
-    bundle = Bundle(session.connection())
-    kept = bundle.ask(_KEEP, values)
-    bundle.send()
-    if not kept.rowcount:
+    if not ask_alone(session.connection(), _KEEP, values).rowcount:
         raise KeyInProgress("This took so long that another request with the key was let in.")
 
 
