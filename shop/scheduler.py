@@ -26,7 +26,7 @@ from shop.errors import Refusal
 from shop.idempotency.jobs import forget_keys
 from shop.jobs.jobs import forget_runs
 from shop.jobs.pings import Pings
-from shop.jobs.plan import Job as Job
+from shop.jobs.plan import Job
 from shop.jobs.runner import Runner
 from shop.jobs.slots import Daily, Every
 from shop.limits.jobs import forget_counters

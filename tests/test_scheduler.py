@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from config import Config
 from shop import clock
 from shop.jobs.models import JobRun
+from shop.jobs.plan import Job
 from shop.jobs.slots import Every, slot_name
-from shop.scheduler import Job, Scheduler, jobs_of
+from shop.scheduler import Scheduler, jobs_of
 from shop.users.models import User
 from tests.audit.running import eventually
 

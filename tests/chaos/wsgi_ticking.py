@@ -19,8 +19,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shop import create_app
+from shop.jobs.plan import Job
 from shop.jobs.slots import Every, slot_name
-from shop.scheduler import Job
 
 _JOBS = int(os.environ.get("SHOP_TICKING_JOBS", "2"))
 _CLAIM_SECONDS = float(os.environ.get("SHOP_TICKING_CLAIM_SECONDS", "0"))
