@@ -265,7 +265,8 @@ def _take() -> Sample:
     if low is None:
         return Sample([], [], 1)
     step = -(-(high - low + 1) // _SIZE)
-    ids = list(range(low + randrange(step), high + 1, step))
+    # One of each stretch, anywhere in it: what recurs in a catalogue may recur with a step.
+    ids = [first + randrange(step) for first in range(low, high + 1, step)]
     listings, values = (read(it, ids=ids) for it in (queries.LISTINGS_OF, queries.VALUES_OF))
     is_current = not read(queries.listed_by_others_than(VERSION).limit(1))
     return Sample(listings, values, step, is_current=is_current)

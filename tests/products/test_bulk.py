@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -357,6 +358,8 @@ def wait_for_lock(engine: Engine) -> None:
     with engine.connect() as connection:
         while not connection.scalar(waiting):
             connection.rollback()
+            # The view is made anew only when nobody has read it for a tenth of a second.
+            time.sleep(0.15)
 
 
 def test_few_statements_write_many_rows(send: Any, engine: Engine) -> None:

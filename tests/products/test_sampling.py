@@ -145,6 +145,24 @@ def test_a_sample_is_taken_of_a_catalogue_and_kept(
         assert not sampling._take().is_current
 
 
+def test_a_sample_goes_by_no_step(
+    app: Flask, client: FlaskClient, staff: Headers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What recurs with every tenth product would be a tenth as common as all, or not there."""
+    rows = [factories.product_body(name="ivory" if n % 10 == 0 else "ash") for n in range(200)]
+    answer = client.post("/api/v1/products/bulk", json={"rows": rows}, headers=staff)
+    assert answer.status_code == 200
+    monkeypatch.setattr(sampling, "_SIZE", 20)
+    with app.app_context():
+        taken = [sampling._take() for _ in range(10)]
+
+    assert {it.each for it in taken} == {10}
+    assert all(len(it.listings) == 20 for it in taken)
+    found = [len(it.fitting(Wanted(statuses=ACTIVE, search=Search("ivory")))) for it in taken]
+    assert sum(found) > 0
+    assert max(found) < 20
+
+
 def test_an_empty_catalogue_has_a_sample_too(app: Flask, client: FlaskClient) -> None:
     with app.app_context():
         assert sampling._take().listings == []
