@@ -32,8 +32,8 @@ class AuditEntry(Base):
     __tablename__ = "audit_log"
     __table_args__ = (
         UniqueConstraint("table_name", "row_id", "sequence"),
-        # InnoDB appends the primary key to each index, so this one also serves
-        # "position IS NULL ORDER BY id" without sorting.
+        # Both engines append the primary key to each index, so that those without a position are
+        # found by this one in the order of their ids; see `queries.waiting`.
         Index("uq_audit_log_position", "position", unique=True),
         Index(None, "table_name", "id"),
         Index(None, "actor", "id"),

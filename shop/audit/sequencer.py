@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Engine, Integer, bindparam, select, update
 
+from shop.audit import queries
 from shop.audit.events import COLUMNS, Event
 from shop.audit.models import AuditEntry, AuditHead
 from shop.db import writing
@@ -17,14 +18,9 @@ from shop.db import writing
 BATCH = 1000
 
 _HEAD = select(AuditHead.position).where(AuditHead.id == 1).scalar_subquery()
-_PENDING = (
-    # Of an event all but its position, which comes first and is not known yet.
-    select(_HEAD.label("head"), AuditEntry.id, *COLUMNS)
-    .where(AuditEntry.position.is_(None))
-    .order_by(AuditEntry.id)
-    .limit(BATCH)
-)
-_ANY_PENDING = select(AuditEntry.id).where(AuditEntry.position.is_(None)).limit(1)
+# Of an event all but its position, which comes first and is not known yet.
+_PENDING = queries.waiting(_HEAD.label("head"), AuditEntry.id, *COLUMNS).limit(BATCH)
+_ANY_PENDING = queries.waiting(AuditEntry.id).limit(1)
 _MOVE_HEAD = (
     update(AuditHead)
     .where(AuditHead.id == 1, AuditHead.position == bindparam("head"))
@@ -73,12 +69,15 @@ def _attempt(engine: Engine) -> list[Event] | None:
         rows = connection.execute(_PENDING).all()
         if not rows:
             return []
+        ids = [row.id for row in rows]
+        if ids != sorted(ids):
+            raise RuntimeError("the database answers entries without a position out of order")
         head = rows[0].head
         moved = connection.execute(_MOVE_HEAD, {"head": head, "moved": head + len(rows)})
         if moved.rowcount != 1:
             return None
         position = head
-        for first, last in runs([row.id for row in rows]):
+        for first, last in runs(ids):
             shift = position + 1 - first
             connection.execute(_STAMP, {"first": first, "last": last, "shift": shift})
             position += last - first + 1

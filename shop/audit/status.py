@@ -21,7 +21,8 @@ def status(session: Session, sinks: Sequence[str]) -> Report:
     first of them. `leader` is None when nobody leads.
     """
     head = session.execute(queries.HEAD).scalar_one()
-    pending, pending_since = session.execute(queries.PENDING).one()
+    pending = session.execute(queries.PENDING).scalar_one()
+    pending_since = session.execute(queries.time_of_first_pending()).scalar_one_or_none()
     seal = session.execute(queries.LAST_SEAL).first()
     cursors = {row.name: row for row in session.execute(queries.CURSORS)}
     parked, replays = session.execute(queries.PARKED).all(), session.execute(queries.REPLAYS).all()

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 import psutil
 import pytest
-from sqlalchemy import Engine, func, insert, literal, select
+from sqlalchemy import Engine, func, insert, literal, select, text, update
 
 from shop import clock
-from shop.audit.events import Outgoing
+from shop.audit import queries
+from shop.audit.events import COLUMNS, Outgoing
 from shop.audit.models import AuditEntry
+from shop.audit.sequencer import BATCH
 from shop.audit.sinks.memory import MemorySink
 from shop.db import writing
 from tests.audit.running import RunningDrain, cursor, eventually
+from tests.plans import rows_read
 
 _PIECE = 10_000
 _MIB = 2**20
@@ -81,3 +84,28 @@ def test_a_large_backlog_goes_out_in_order_and_in_little_memory(
     with engine.connect() as connection:
         waiting = select(func.count(literal(1))).where(AuditEntry.position.is_(None))
         assert connection.execute(waiting).scalar_one() == 0
+
+
+def test_what_waits_is_found_in_its_order_and_without_walking_the_log(engine: Engine) -> None:
+    """Each batch of a backlog would take longer than the one before; and ids must not be passed."""
+    for first in range(0, 20_000, _PIECE):
+        fill(engine, range(first + 1, first + _PIECE + 1))
+    with writing(engine) as connection:
+        # As it is when stamping and writing went on together: some early ones wait still.
+        stamped = AuditEntry.id <= 12_000, AuditEntry.id % 7 != 0
+        connection.execute(update(AuditEntry).where(*stamped).values(position=AuditEntry.id))
+        back = AuditEntry.id.between(9_000, 9_100)
+        connection.execute(update(AuditEntry).where(back).values(position=None))
+        analyse = "ANALYZE" if engine.dialect.name == "sqlite" else "ANALYZE TABLE audit_log"
+        connection.execute(text(analyse))
+    left = select(AuditEntry.id).where(AuditEntry.position.is_(None)).order_by(AuditEntry.id)
+    with engine.connect() as connection:
+        ids = connection.execute(left).scalars().all()
+        batch = queries.waiting(AuditEntry.id, *COLUMNS).limit(BATCH)
+        found = connection.execute(batch).scalars().all()
+
+    assert found == ids[:BATCH]
+    assert found[0] == 7
+    if engine.dialect.name != "sqlite":
+        assert rows_read(engine, batch) <= BATCH
+        assert rows_read(engine, queries.time_of_first_pending()) <= 2

@@ -18,6 +18,7 @@ from shop.products.models import Category, ListedValue, Product, ProductListing
 from shop.products.pages import page_of
 from shop.products.search import VERSION, Search, words_of
 from tests.conftest import create_shop
+from tests.plans import rows_read
 from tests.servers import MariaDB
 
 _BATCH = 5000
@@ -141,15 +142,6 @@ def read_whole(engine: Engine, question: Select[Any]) -> list[str]:
         and step.table not in small
         and not (step.table or "<").startswith("<")
     ]
-
-
-def rows_read(engine: Engine, question: Select[Any]) -> int:
-    """How many rows and index entries MariaDB looks at to answer."""
-    with engine.connect() as connection:
-        connection.execute(text("FLUSH STATUS"))
-        connection.execute(question).all()
-        status = connection.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'"))
-        return sum(int(value) for _, value in status)
 
 
 def size(engine: Engine) -> int:
