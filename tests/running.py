@@ -33,6 +33,9 @@ from tests.servers import HOST, Server, ServerError, find
 ROOT = Path(__file__).resolve().parent.parent
 ADMIN, PASSWORD = "admin@example.com", "correct horse battery"
 
+#: What a client meets when the server dies before or while it answers.
+CUT_OFF = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+
 _COMMAND_SECONDS = 60
 _LONGEST_SESSION = 0xFFFFFFFF
 # What a program needs from its surroundings besides the settings that a test gives it.

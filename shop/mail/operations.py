@@ -5,12 +5,32 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from sqlalchemy import delete, or_, update
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import BigInteger, bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from shop.db import database_ms
 from shop.mail.models import OutgoingMail
+
+# Made once: each mail needs three of them.
+_LATER: Any = database_ms() + bindparam("lasting_ms", type_=BigInteger())
+_CLAIM = (
+    update(OutgoingMail)
+    .where(OutgoingMail.id == bindparam("mail_id"), OutgoingMail.due_ms <= database_ms())
+    .values(claim=bindparam("token"), due_ms=_LATER, attempts=OutgoingMail.attempts + 1)
+)
+_CLAIMED = select(OutgoingMail.__table__).where(OutgoingMail.id == bindparam("mail_id"))
+_MINE = OutgoingMail.id == bindparam("mail_id"), OutgoingMail.claim == bindparam("token")
+_REMOVE = delete(OutgoingMail).where(*_MINE)
+_POSTPONE = (
+    update(OutgoingMail)
+    .where(*_MINE)
+    .values(claim=None, due_ms=_LATER, last_error=bindparam("error"))
+)
+_GIVE_UP = (
+    update(OutgoingMail)
+    .where(*_MINE)
+    .values(claim=None, due_ms=None, last_error=bindparam("error"))
+)
 
 
 def enqueue(
@@ -34,43 +54,29 @@ def withdraw(session: Session, user_id: int, recipient: str | None = None) -> No
 def claim(session: Session, mail_id: int, seconds: float) -> OutgoingMail | None:
     """Take a mail that is due for so many seconds; None when it is gone, another's or not due.
 
-    It is detached from the session: as it was when it was taken, whatever is rolled back later.
+    It is of no session: as it was when it was taken, whatever is rolled back later.
     """
-    taken = _changed(
-        session,
-        update(OutgoingMail)
-        .where(OutgoingMail.id == mail_id, OutgoingMail.due_ms <= database_ms())
-        .values(
-            claim=secrets.token_hex(16),
-            due_ms=database_ms() + int(seconds * 1000),
-            attempts=OutgoingMail.attempts + 1,
-        ),
-    )
-    if not taken:
+    lasting = {"token": secrets.token_hex(16), "lasting_ms": int(seconds * 1000)}
+    if not _changed(session, _CLAIM, mail_id, **lasting):
         return None
-    mail = session.get_one(OutgoingMail, mail_id, populate_existing=True)
-    session.expunge(mail)
-    return mail
+    row = session.connection().execute(_CLAIMED, {"mail_id": mail_id}).one()
+    return OutgoingMail(**row._mapping)
 
 
 def remove(session: Session, mail: OutgoingMail) -> bool:
     """Take a claimed mail out of the outbox; False when it is another's by now."""
-    mine = (OutgoingMail.id == mail.id, OutgoingMail.claim == mail.claim)
-    return _changed(session, delete(OutgoingMail).where(*mine))
+    return _changed(session, _REMOVE, mail.id, token=mail.claim)
 
 
 def postpone(session: Session, mail: OutgoingMail, error: str, seconds: float | None) -> bool:
     """Try a claimed mail again in so many seconds, or never (None); False when it is another's."""
-    later = None if seconds is None else database_ms() + int(seconds * 1000)
-    return _changed(
-        session,
-        update(OutgoingMail)
-        .where(OutgoingMail.id == mail.id, OutgoingMail.claim == mail.claim)
-        .values(claim=None, due_ms=later, last_error=error),
-    )
+    mine = {"token": mail.claim, "error": error}
+    if seconds is None:
+        return _changed(session, _GIVE_UP, mail.id, **mine)
+    return _changed(session, _POSTPONE, mail.id, **mine, lasting_ms=int(seconds * 1000))
 
 
-def _changed(session: Session, statement: object) -> bool:
-    options = {"synchronize_session": False}
-    result = session.execute(statement, execution_options=options)  # type: ignore[call-overload]
-    return isinstance(result, CursorResult) and result.rowcount == 1
+def _changed(session: Session, statement: Any, mail_id: int, **values: Any) -> bool:
+    # Past the ORM, which has nothing of them in hand.
+    result = session.connection().execute(statement, {"mail_id": mail_id} | values)
+    return result.rowcount == 1

@@ -22,7 +22,7 @@ from tests.chaos.history import connected, tell, wait_until
 from tests.chaos.test_kill_matrix import ON_THE_WAY
 from tests.notifications.test_kills import READING
 from tests.orders.test_crashes import PAYING, PLACING, REFUNDING
-from tests.running import ROOT, RunningShop
+from tests.running import CUT_OFF, ROOT, RunningShop
 from tests.servers import MariaDB
 
 LEASE_SECONDS = 2
@@ -77,7 +77,7 @@ def send_until_final(shop: RunningShop, body: dict[str, Any], key: str) -> reque
     while time.monotonic() - started < LEASE_SECONDS + 5:
         try:
             answer = requests.post(f"{shop.url}{PRODUCTS}", json=body, headers=headers, timeout=10)
-        except requests.ConnectionError:
+        except CUT_OFF:
             time.sleep(0.1)
             continue
         if answer.status_code not in (409, 503):

@@ -21,7 +21,7 @@ from shop.notifications.checks import CHECKS
 from tests.chaos.history import tell
 from tests.notifications.test_messages import SALE, create_customers
 from tests.orders.crowds import Crowd, database_of
-from tests.running import RunningShop
+from tests.running import CUT_OFF, RunningShop
 
 #: The points that are passed when events are told, and when a message is handed out.
 READING = ("before-reader-commit:2", "after-reader-commit:2", "before-reader-commit:3",
@@ -53,7 +53,7 @@ class Writers:
 
     def _write(self) -> None:
         while not self._ended.is_set():
-            with suppress(requests.ConnectionError):
+            with suppress(*CUT_OFF):
                 order = self._crowd.order((self._sku, 1))
                 if order.status_code == 201 and order.json()["id"] % 3 == 0:
                     self._crowd.call("POST", f"/orders/{order.json()['id']}/cancel")
@@ -95,7 +95,7 @@ def test_who_dies_while_people_are_told_loses_and_doubles_nothing(
                 deadline = time.monotonic() + 60 * rounds + 60
                 while deaths(shop) < len(READING) * rounds:
                     assert time.monotonic() < deadline, f"{deaths(shop)} died"
-                    with suppress(requests.ConnectionError):
+                    with suppress(*CUT_OFF):
                         if not crowd.sql(
                             "SELECT id FROM notification_messages WHERE status = 'sending'"
                         ):

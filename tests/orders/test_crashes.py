@@ -18,7 +18,7 @@ import requests
 from tests.chaos.history import tell
 from tests.orders.checks import ADDRESS
 from tests.orders.crowds import Crowd, crowd_at, database_of
-from tests.running import RunningShop
+from tests.running import CUT_OFF, RunningShop
 from tests.servers import MariaDB
 
 LEASE_SECONDS = 2
@@ -60,7 +60,7 @@ def until_final(crowd: Crowd, path: str, body: Any, key: str) -> requests.Respon
                 f"{crowd.shop.url}/api/v1{path}", json=body, timeout=10,
                 headers=crowd.headers | {"Idempotency-Key": key},
             )  # fmt: skip
-        except requests.ConnectionError:
+        except CUT_OFF:
             time.sleep(0.1)
             continue
         retried = answer.headers.get("Retry-After")
