@@ -7,7 +7,7 @@ can be on their way, and their answers are read together. Elsewhere they are ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,9 +36,13 @@ class Bundle:
         self.dialect = connection.dialect
         self.statements: list[tuple[str, Any]] = []
         self.answers: list[Answer] = []
+        self._checks: list[Callable[[], None]] = []
 
     def add(self, text: str, values: Any) -> Answer:
-        """A statement and its values as the driver takes them; it answers once all are sent."""
+        """A statement and its values as the driver takes them; it answers once all are sent.
+
+        Among the values, the answer to the statement before stands for the id that it gives.
+        """
         self.statements.append((text, values))
         self.answers.append(Answer())
         return self.answers[-1]
@@ -52,23 +56,38 @@ class Bundle:
         names = compiled.positiontup
         return self.add(text, params if names is None else tuple(params[name] for name in names))
 
+    def then(self, check: Callable[[], None]) -> None:
+        """Have this called once all are carried out; it may refuse what it finds."""
+        self._checks.append(check)
+
     def send(self) -> None:
-        """Carry them out in their order.
+        """Carry them out in their order, then what was to be called.
 
         Raises:
             DBAPIError: the first error of any of them, as from `Connection.execute`.
         """
-        connection = self._connection
         if len(self.statements) > 1 and getattr(self.dialect, "is_mariadb", False):
             # The cursor (`packets`) knows what to do with it, and SQLAlchemy with its errors.
             text = ";\n".join(text for text, _ in self.statements)
-            connection.exec_driver_sql(text, (self,)).close()
-            return
+            self._connection.exec_driver_sql(text, (self,)).close()
+        else:
+            self._send_one_by_one()
+        for check in self._checks:
+            check()
+
+    def _send_one_by_one(self) -> None:
         for (text, values), answer in zip(self.statements, self.answers, strict=True):
-            result = connection.exec_driver_sql(text, values)
+            result = self._connection.exec_driver_sql(text, _with_ids(values))
             answer.rowcount, answer.lastrowid = result.rowcount, result.lastrowid
             if result.returns_rows:
                 answer.rows = result.all()
+
+
+def _with_ids(values: Any) -> Any:
+    """Values for a statement, now that those before it have been carried out."""
+    if type(values) is not tuple:
+        return values
+    return tuple(value.lastrowid if type(value) is Answer else value for value in values)
 
 
 def ask_alone(

@@ -47,11 +47,12 @@ def engine_options(url: URL, *, threads: int, answer_seconds: int) -> dict[str, 
     options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
     if url.get_driver_name() == "pymysql":
         # Ten megabytes a process, of which SQLite needs nothing.
-        from shop.packets import BundlingCursor
+        from shop.packets import CONVERSIONS, BundlingCursor
 
         options["connect_args"] = {
             "charset": "utf8mb4",
             "cursorclass": BundlingCursor,
+            "conv": CONVERSIONS,
             "connect_timeout": min(answer_seconds, 5),
             "read_timeout": answer_seconds,
             "write_timeout": answer_seconds,

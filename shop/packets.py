@@ -8,12 +8,16 @@ from typing import Any
 
 from pymysql import err
 from pymysql.constants import COMMAND
+from pymysql.converters import conversions
 from pymysql.cursors import Cursor
 
 from shop.bundles import Answer, Bundle
 
 #: Longer ones go by themselves: neither side may have to wait for the other to read.
 _MOST_BYTES = 200_000
+#: For the driver: what it makes of values. What a statement's answer stands for only the server
+#: knows while they are on their way.
+CONVERSIONS = conversions | {Answer: lambda _answer, _mapping: "LAST_INSERT_ID()"}
 
 
 class BundlingCursor(Cursor):
@@ -25,6 +29,7 @@ class BundlingCursor(Cursor):
             return super().execute(query, args)
         (bundle,) = args
         driver: Any = self
+        _check_ids(bundle)
         texts = [self.mogrify(text, values) for text, values in bundle.statements]
         if sum(map(len, texts)) < _MOST_BYTES:
             self._ask_all(texts, bundle.answers)
@@ -53,6 +58,14 @@ class BundlingCursor(Cursor):
                 failure = failure or error
         if failure is not None:
             raise failure
+
+
+def _check_ids(bundle: Bundle) -> None:
+    previous = None
+    for (_, values), answer in zip(bundle.statements, bundle.answers, strict=True):
+        if any(type(value) is Answer and value is not previous for value in values):
+            raise ValueError("only the id that the statement before gives is known")
+        previous = answer
 
 
 def _packet(text: str) -> bytes:

@@ -70,6 +70,64 @@ def test_the_first_error_counts_and_nothing_stays(notes: Engine) -> None:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
+@pytest.fixture
+def numbered(engine: Engine) -> Iterator[Engine]:
+    """Two tables whose rows the database numbers, and one that refers to the first of them."""
+    key = "INTEGER PRIMARY KEY AUTO_INCREMENT"
+    if engine.dialect.name == "sqlite":
+        key = "INTEGER PRIMARY KEY AUTOINCREMENT"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE heads (id {key}, word VARCHAR(9))"))
+        connection.execute(text(f"CREATE TABLE limbs (id {key}, head INTEGER, word VARCHAR(9))"))
+        connection.execute(text("INSERT INTO heads VALUES (41, 'a')"))
+        connection.execute(text("INSERT INTO limbs VALUES (7, 41, 'a')"))
+    yield engine
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE heads"))
+        connection.execute(text("DROP TABLE limbs"))
+
+
+def test_an_answer_stands_for_the_id_that_it_will_give(numbered: Engine) -> None:
+    mark = "?" if numbered.dialect.name == "sqlite" else "%s"
+    with writing(numbered) as connection:
+        bundle = Bundle(connection)
+        bundle.add(f"INSERT INTO limbs (head, word) VALUES (1, {mark})", ("z",))
+        head = bundle.add(f"INSERT INTO heads (word) VALUES ({mark})", ("b",))
+        pair = f"({mark}, {mark})"
+        bundle.add(
+            f"INSERT INTO limbs (head, word) VALUES {pair}, {pair}, {pair}",
+            (head, "b", head, "c", head, "d"),
+        )
+        bundle.send()
+        found = connection.execute(text("SELECT head, word FROM limbs WHERE head > 1 ORDER BY id"))
+
+        assert head.lastrowid == 42
+        assert [tuple(row) for row in found] == [(41, "a"), (42, "b"), (42, "c"), (42, "d")]
+
+
+@pytest.mark.parametrize("engine_name", ["mariadb"], indirect=True)
+def test_only_the_statement_before_can_be_told_of(numbered: Engine) -> None:
+    with writing(numbered) as connection:
+        bundle = Bundle(connection)
+        head = bundle.add("INSERT INTO heads (word) VALUES (%s)", ("b",))
+        bundle.add("INSERT INTO limbs (head, word) VALUES (%s, %s)", (head, "b"))
+        bundle.add("INSERT INTO limbs (head, word) VALUES (%s, %s)", (head, "c"))
+        with pytest.raises(ValueError, match="before"):
+            bundle.send()
+
+
+def test_what_is_to_be_checked_is_checked_when_all_is_done(notes: Engine) -> None:
+    seen: list[int] = []
+    with writing(notes) as connection:
+        bundle = Bundle(connection)
+        first = add(bundle, 1, "a")
+        bundle.then(lambda: seen.append(first.rowcount))
+        add(bundle, 2, "b")
+        assert seen == []
+        bundle.send()
+    assert seen == [1]
+
+
 def test_an_empty_bundle_does_nothing(notes: Engine) -> None:
     with writing(notes) as connection:
         Bundle(connection).send()

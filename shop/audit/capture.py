@@ -6,14 +6,13 @@ held and their id order is the row's commit order. Writing them before it gives 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Dialect, Table, event, insert, inspect
+from sqlalchemy import BigInteger, Connection, Table, event, inspect
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
@@ -29,10 +28,8 @@ from shop import clock, provenance
 from shop.audit.models import AuditEntry
 from shop.audit.wake import wake_drain
 from shop.bundles import Answer, Bundle
+from shop.inserts import Row, add_insert, insert_rows
 
-Row = dict[str, Any]
-
-_NAMED = re.compile(r"%\(\w+\)s")
 _VERBS = {"insert": "created", "update": "updated", "delete": "deleted"}
 
 
@@ -148,7 +145,7 @@ class AuditedWrites:
     """Writes rows of audited tables without objects: several times faster, and as audited.
 
     The entries of all rows are written when the block ends, together with what was left for
-    `later`::
+    `later` and whatever else is in the bundle `last`::
 
         with AuditedWrites(session) as writes:
             product = writes.insert(Product, name="Oak table", ...)
@@ -157,6 +154,7 @@ class AuditedWrites:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.connection = session.connection()
+        self.last = Bundle(self.connection)
         self._moment = clock.now()
         self._changes: list[tuple[type[Audited], str, Row | None, Row]] = []
         self._later: list[tuple[Table, list[Row]]] = []
@@ -175,15 +173,12 @@ class AuditedWrites:
         self._write_the_rest()
 
     def _write_the_rest(self) -> None:
-        bundle = Bundle(self.connection)
         for table, rows in self._later:
             if len(rows) > _FEW:
-                bundle.send()
-                bundle = Bundle(self.connection)
                 insert_rows(self.connection, table, rows)
             else:
-                add_insert(bundle, table, rows)
-        bundle.send()
+                add_insert(self.last, table, rows)
+        self.last.send()
 
     def later(self, table: Any, rows: list[Row]) -> None:
         """Insert rows of the same columns when the block ends: nobody needs their ids before."""
@@ -216,20 +211,59 @@ class AuditedWrites:
         (MySQL cannot tell the ids of several rows: it inserts them one by one.) Without it they
         are inserted `later`.
         """
-        table = model.__table__
-        (key,) = table.primary_key.columns.keys()
-        if by is not None and (len(rows) < 2 or not self.connection.dialect.insert_returning):
-            return [self.insert(model, **row) for row in rows]
-        defaults = {name: self._default(column) for name, column in _defaults(table)}
-        whole = [defaults | {"version": 1} | row for row in rows]
         if by is None:
-            self.later(table, whole)
-        else:
-            ids = {name: id_ for id_, name in _insert_numbered(self.connection, table, whole, by)}
-            for row in whole:
-                row[key] = ids[row[by]]
-        self._changes += [(model, "insert", None, row) for row in whole]
-        return whole
+            whole = self._whole(model, rows)
+            self.later(model.__table__, whole)
+            self._note(model, whole)
+            return whole
+        bundle = Bundle(self.connection)
+        inserted = self.add_many(bundle, model, rows, by=by)
+        bundle.send()
+        return inserted()
+
+    def add_many(
+        self, bundle: Bundle, model: type[Audited], rows: Sequence[Row], *, by: str
+    ) -> Callable[[], list[Row]]:
+        """`insert_many` in a bundle; what it answers is to be called once that was sent.
+
+        A value may be the answer to the statement before: then it is the id which that gives.
+        """
+        whole, numbered = (
+            self._whole(model, rows),
+            len(rows) > 1 and bundle.dialect.insert_returning,
+        )
+        size = _MOST_ROWS if numbered else 1
+        pieces = [whole[first : first + size] for first in range(0, len(whole), size)]
+        returned = by if numbered else None
+        answers = [add_insert(bundle, model.__table__, piece, returned) for piece in pieces]
+
+        def inserted() -> list[Row]:
+            if numbered:
+                ids = {name: id_ for answer in answers for id_, name in answer.rows}
+                numbers = [ids[row[by]] for row in whole]
+            else:
+                numbers = [answer.lastrowid for answer in answers]
+            self._number(model, whole, numbers)
+            return whole
+
+        return inserted
+
+    def _whole(self, model: type[Audited], rows: Sequence[Row]) -> list[Row]:
+        defaults = {name: self._default(column) for name, column in _defaults(model.__table__)}
+        return [defaults | {"version": 1} | row for row in rows]
+
+    def _number(self, model: type[Audited], rows: Sequence[Row], numbers: Iterable[int]) -> None:
+        """Say that rows were inserted under these ids."""
+        (key,) = model.__table__.primary_key.columns.keys()
+        given = [name for name, value in rows[0].items() if type(value) is Answer] if rows else []
+        for row, number in zip(rows, numbers, strict=True):
+            row[key] = number
+            for name in given:
+                row[name] = row[name].lastrowid
+        self._note(model, rows)
+
+    def _note(self, model: type[Audited], rows: Iterable[Row]) -> None:
+        self._changes += [(model, "insert", None, row) for row in rows]
 
     def updated(self, model: type[Audited], before: Row, row: Row) -> None:
         """Say that a row, whose version was raised, was changed in this transaction.
@@ -247,77 +281,6 @@ class AuditedWrites:
 _MOST_ROWS = 500
 #: So many rows of one table may go in a bundle.
 _FEW = 50
-
-
-class _Insert(NamedTuple):
-    """An INSERT as the driver takes it, in parts: `group` is what stands there for each row."""
-
-    beginning: str
-    group: str
-    end: str
-    columns: list[tuple[str, Callable[[Any], Any] | None]]
-
-    def text(self, rows: int) -> str:
-        """The statement for so many rows."""
-        return self.beginning + ", ".join([self.group] * rows) + self.end
-
-    def values(self, *rows: Row) -> tuple[Any, ...]:
-        """The values of rows, as the driver takes them."""
-        return tuple(
-            process(row[name]) if process else row[name]
-            for row in rows
-            for name, process in self.columns
-        )
-
-    def of(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
-        """The statement for these rows, and its values."""
-        return self.text(len(rows)), self.values(*rows)
-
-
-@lru_cache
-def _inserting(
-    table: Any, dialect: Dialect, names: frozenset[str], returned: str | None = None
-) -> _Insert:
-    """An INSERT of these columns; it answers the key and the column `returned`, if there is one."""
-    columns = [column for column in table.columns if column.key in names]
-    one = insert(table)
-    if returned is not None:
-        one = one.returning(*table.primary_key.columns, table.columns[returned])
-    text = str(one.compile(dialect=dialect, column_keys=[column.key for column in columns]))
-    beginning, rest = text.split("VALUES ", 1)
-    group, returning, answered = rest.partition(" RETURNING ")
-    types = {column.key: column.type.dialect_impl(dialect) for column in columns}
-    bound = [(name, it.bind_processor(dialect)) for name, it in types.items()]
-    # Names would mean the same value in each row.
-    group = _NAMED.sub("%s", group)
-    return _Insert(f"{beginning}VALUES ", group, returning + answered, bound)
-
-
-def add_insert(bundle: Bundle, table: Any, rows: Sequence[Row]) -> Answer:
-    """Add one INSERT of some rows of the same columns to a bundle."""
-    return bundle.add(*_inserting(table, bundle.dialect, frozenset(rows[0])).of(rows))
-
-
-def insert_rows(connection: Connection, table: Any, rows: list[Row]) -> int:
-    """Insert rows of the same columns; answers the id that the database gave to the last one.
-
-    For the hot paths: the statement is made once, for good, and the driver gets it as it is.
-    """
-    inserting = _inserting(table, connection.dialect, frozenset(rows[0]))
-    if len(rows) == 1:
-        return connection.exec_driver_sql(*inserting.of(rows)).lastrowid
-    # The driver makes long statements of them, but not too long ones.
-    bound: list[Any] = [inserting.values(row) for row in rows]
-    return connection.exec_driver_sql(inserting.text(1), bound).lastrowid
-
-
-def _insert_numbered(
-    connection: Connection, table: Any, rows: list[Row], by: str
-) -> Iterator[Sequence[Any]]:
-    """Insert rows of the same columns; answers the id that each got, beside its value of `by`."""
-    inserting = _inserting(table, connection.dialect, frozenset(rows[0]), by)
-    for first in range(0, len(rows), _MOST_ROWS):
-        yield from connection.exec_driver_sql(*inserting.of(rows[first : first + _MOST_ROWS]))
 
 
 @lru_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shop.bundles import Bundle
 from shop.crashes import crash_point
 from shop.db import ATTEMPTS, PATIENCE_SECONDS, db, read, transactional
 from shop.idempotency import operations, queries
@@ -47,13 +48,20 @@ class Keys:
     def _take_over(self, expired: Claim, fingerprint: str) -> Claim | None:
         return operations.claim_expired(db.session(), expired, fingerprint, self._lease_seconds)
 
-    def keep(self, claim: Claim, answer: Kept) -> None:
-        """Keep an answer in the transaction that runs. Raises KeyInProgress."""
+    def keep(self, claim: Claim, answer: Kept, bundle: Bundle | None = None) -> None:
+        """Keep an answer in the transaction that runs, with the rest of a bundle if it is given.
+
+        Raises:
+            KeyInProgress: the claim was lost meanwhile; said when the bundle is sent.
+        """
         crash_point("before-answer-kept")
+        asked = Bundle(db.session().connection()) if bundle is None else bundle
         operations.keep(
-            db.session(), claim, status=answer.status, headers=answer.headers, body=answer.body,
+            asked, claim, status=answer.status, headers=answer.headers, body=answer.body,
             kept_seconds=self._kept_seconds,
         )  # fmt: skip
+        if bundle is None:
+            asked.send()
 
     @transactional
     def free(self, claim: Claim) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.bundles import ask_alone
+from shop.bundles import Bundle
 from shop.db import database_ms, is_conflict, is_duplicate, write_alone
 from shop.errors import Conflict, Refusal
 from shop.idempotency.models import IdempotencyKey
@@ -118,19 +118,22 @@ def claim_expired(
 
 
 def keep(
-    session: Session, claim: Claim, *, status: int, headers: str, body: str, kept_seconds: int
+    bundle: Bundle, claim: Claim, *, status: int, headers: str, body: str, kept_seconds: int
 ) -> None:
     """Keep the answer of the request that holds the key, in the transaction of its effects.
 
-    A claim whose time has passed counts as long as nobody took the key.
-
-    Raises:
-        KeyInProgress: somebody took it, or it was removed: the effects must not be kept either.
+    A claim whose time has passed counts as long as nobody took the key. Once the bundle is sent it
+    raises KeyInProgress if somebody did, or the key was removed: the effects must not be kept
+    either.
     """
     answer = {"answer_status": status, "answer_headers": headers, "answer_body": body}
-    values = answer | _named(claim) | {"lasting_ms": kept_seconds * 1000}
-    if not ask_alone(session.connection(), _KEEP, values).rowcount:
-        raise KeyInProgress("This took so long that another request with the key was let in.")
+    kept = bundle.ask(_KEEP, answer | _named(claim) | {"lasting_ms": kept_seconds * 1000})
+
+    def check() -> None:
+        if not kept.rowcount:
+            raise KeyInProgress("This took so long that another request with the key was let in.")
+
+    bundle.then(check)
 
 
 def free(session: Session, claim: Claim) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shop.audit.capture import AuditedWrites
 from shop.orders import operations, paying, placing, refunding
 from shop.orders.payments.base import Outcome
 from shop.orders.placing import Wish
@@ -72,7 +73,8 @@ def _address(dice: Random, name: str) -> dict[str, Any]:
 
 def store_order(session: Session, idea: OrderIdea, *, currency: str, patience: timedelta) -> None:
     """Place an invented order and go its way, without any provider."""
-    placed = placing.place_order(session, idea.wish, currency=currency, patience=patience)
+    with AuditedWrites(session) as writes:
+        placed = placing.place_order(writes, idea.wish, currency=currency, patience=patience)
     if not idea.way:
         return
     order = operations.find_for_change(session, placed.order["id"])

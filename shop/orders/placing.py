@@ -6,17 +6,18 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row, add_insert
+from shop.audit.capture import AuditedWrites
 from shop.bundles import Bundle
 from shop.crashes import crash_point
 from shop.db import is_missing_reference, read
 from shop.errors import Conflict, Fault, Invalid, NotFound
+from shop.inserts import Row, add_insert
 from shop.orders import queries
 from shop.orders.models import Order, OrderHistory, OrderItem, shipping_columns
 from shop.products import stock
@@ -65,7 +66,7 @@ class Placed:
     history: list[Row]
 
 
-def place_order(session: Session, wish: Wish, *, currency: str, patience: timedelta) -> Placed:
+def place_order(writes: AuditedWrites, wish: Wish, *, currency: str, patience: timedelta) -> Placed:
     """Take the stock and write the order, which waits for its payment for `patience`.
 
     Raises:
@@ -76,65 +77,75 @@ def place_order(session: Session, wish: Wish, *, currency: str, patience: timede
         TooMuch: the sum is beyond all bounds.
         NotFound: the account was closed at this moment.
     """
-    quantities: dict[str, int] = {}
-    for item in wish.items:
-        quantities[item["sku"]] = quantities.get(item["sku"], 0) + item["quantity"]
-    offers = _offers(session, wish, quantities)
+    quantities = _quantities(wish)
+    offers = _offers(writes.connection, wish, quantities)
     lines = [_line(offer, quantities[offer.sku]) for offer in offers]
     total = sum(line["total"] for line in lines)
     _check_offers(wish, offers, currency, total)
-    with AuditedWrites(session) as writes:
-        row = writes.row_of(
-            Order, number=new_number(), user_id=wish.user_id, email=offers[0].email or "",
-            currency=currency, subtotal=total, total=total, expires_at=clock.now() + patience,
-            **shipping_columns(wish.address),
-        )  # fmt: skip
-        order, changes = _take_and_insert(writes, wish, quantities, offers, row)
-        crash_point("order-stock-taken")
-        placed = _insert_lines(writes, order, lines)
-        stock.record(writes, changes, "sold", order_id=order["id"])
-        crash_point("order-inserted")
-    return placed
+    row = writes.row_of(
+        Order, number=new_number(), user_id=wish.user_id, email=offers[0].email or "",
+        currency=currency, subtotal=total, total=total, expires_at=clock.now() + patience,
+        **shipping_columns(wish.address),
+    )  # fmt: skip
+    order, items, changes = _take_and_insert(writes, wish, offers, row, lines)
+    crash_point("order-stock-taken")
+    line = _placed_line(order)
+    writes.later(OrderHistory.__table__, [line])
+    stock.record(writes, changes, "sold", order_id=order["id"])
+    crash_point("order-inserted")
+    return Placed(order, items, [line])
 
 
-def _offers(session: Session, wish: Wish, quantities: Mapping[str, int]) -> list[Any]:
+def _quantities(wish: Wish) -> dict[str, int]:
+    """How much of each SKU, in the order in which they were first named."""
+    quantities: dict[str, int] = {}
+    for item in wish.items:
+        quantities[item["sku"]] = quantities.get(item["sku"], 0) + item["quantity"]
+    return quantities
+
+
+def _offers(connection: Connection, wish: Wish, quantities: Mapping[str, int]) -> list[Any]:
     """What is wanted, in the order in which it was asked for. Raises NoSuchSku, OutOfStock."""
     values = {"skus": list(quantities), "id": wish.user_id}
-    found = session.connection().execute(queries.OFFERS, values).all()
+    found = connection.execute(queries.OFFERS, values).all()
     _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in found})
     by_sku = {offer.sku: offer for offer in found}
     return [by_sku[sku] for sku in quantities]
 
 
 def _take_and_insert(
-    writes: AuditedWrites,
-    wish: Wish,
-    quantities: Mapping[str, int],
-    offers: Sequence[Any],
-    row: Row,
-) -> tuple[Row, list[stock.Change]]:
-    """Take the stock, and insert the order behind it; both are sent at once.
+    writes: AuditedWrites, wish: Wish, offers: Sequence[Any], row: Row, lines: Sequence[Row]
+) -> tuple[Row, list[Row], list[stock.Change]]:
+    """Take the stock, and insert the order and its items behind it; all are sent at once.
 
     Raises:
         OutOfStock: somebody was faster.
         NotFound: the account was closed at this moment.
     """
     bundle = Bundle(writes.connection)
-    taking = stock.take(bundle, {offer.id: quantities[offer.sku] for offer in offers})
+    taking = stock.take(bundle, {line["variant_id"]: line["quantity"] for line in lines})
     inserted = add_insert(bundle, Order.__table__, [row])
+    rows = [{"order_id": inserted} | line for line in lines]
+    items = writes.add_many(bundle, OrderItem, rows, by="variant_id")
     try:
         bundle.send()
-        changes = taking.changes({offer.id: offer.product_id for offer in offers})
-    except stock.SoldOut:
-        # Asked past this transaction, which has taken of some already.
-        now = read(queries.OFFERS, skus=list(quantities), id=wish.user_id)
-        _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in now})
-        raise stock.OutOfStock("Something was sold at this moment. Look again.") from None
     except IntegrityError as error:
-        if is_missing_reference(error):
-            raise NotFound("This account was closed.") from error
-        raise
-    return writes.inserted(Order, row, inserted.lastrowid), changes
+        if taking.is_complete:
+            if is_missing_reference(error):
+                raise NotFound("This account was closed.") from error
+            raise
+    if not taking.is_complete:
+        _refuse_what_is_gone(wish)
+    order = writes.inserted(Order, row, inserted.lastrowid)
+    return order, items(), taking.changes({offer.id: offer.product_id for offer in offers})
+
+
+def _refuse_what_is_gone(wish: Wish) -> NoReturn:
+    # Asked past this transaction, which has taken of some already.
+    quantities = _quantities(wish)
+    now = read(queries.OFFERS, skus=list(quantities), id=wish.user_id)
+    _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in now})
+    raise stock.OutOfStock("Something was sold at this moment. Look again.")
 
 
 def _line(offer: Any, quantity: int) -> dict[str, Any]:
@@ -203,15 +214,11 @@ def _check_offers(wish: Wish, offers: Sequence[Any], currency: str, total: int) 
         )
 
 
-def _insert_lines(writes: AuditedWrites, order: Row, lines: Sequence[Row]) -> Placed:
-    rows = [{"order_id": order["id"]} | line for line in lines]
-    items = writes.insert_many(OrderItem, rows, by="variant_id")
-    line = {
+def _placed_line(order: Row) -> Row:
+    return {
         "order_id": order["id"], "at": clock.now(), "actor": provenance.actor.get(),
         "action": "place", "from_state": None, "to_state": "placed",
     }  # fmt: skip
-    writes.later(OrderHistory.__table__, [line])
-    return Placed(order, items, [line])
 
 
 def new_number() -> str:

@@ -12,7 +12,8 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.orm import Session
 
-from shop.audit.capture import AuditedWrites, insert_rows
+from shop.audit.capture import AuditedWrites
+from shop.inserts import insert_rows
 from shop.products import search
 from shop.products.models import ListedValue, Product, ProductListing, Variant
 

@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites
 from shop.db import is_duplicate, is_missing_reference
 from shop.errors import Conflict, Fault, Invalid, NotFound
+from shop.inserts import Row
 from shop.products import attributes, listings, prices, queries, slugs, stock
 from shop.products.models import Product, ProductRating, Variant
 

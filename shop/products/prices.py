@@ -22,7 +22,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites
+from shop.inserts import Row
 from shop.products import queries
 from shop.products.models import PriceChange, Variant
 

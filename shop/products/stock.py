@@ -15,9 +15,10 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from shop import clock, provenance
-from shop.audit.capture import AuditedWrites, Row
+from shop.audit.capture import AuditedWrites
 from shop.bundles import Answer, Bundle
 from shop.errors import Conflict, NotFound
+from shop.inserts import Row
 from shop.products import listings, queries
 from shop.products.models import StockLevel, StockMovement
 
@@ -35,10 +36,6 @@ class OutOfStock(Conflict):
     """Less is there than is wanted."""
 
     slug = "out-of-stock"
-
-
-class SoldOut(Exception):
-    """One of several variants is not there as often as wanted; whoever asked says how it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +113,13 @@ class Taking:
     update: Answer
     levels: Answer
 
-    def changes(self, products: Mapping[int, int]) -> list[Change]:
-        """What became of each variant, whose product `products` tells.
+    @property
+    def is_complete(self) -> bool:
+        """Whether there was enough of all; if not, roll back what was taken of the others."""
+        return self.update.rowcount == len(self.counts)
 
-        Raises:
-            SoldOut: of one of them fewer were there. Roll back what was taken of the others.
-        """
-        if self.update.rowcount != len(self.counts):
-            raise SoldOut
+    def changes(self, products: Mapping[int, int]) -> list[Change]:
+        """What became of each variant, whose product `products` tells."""
         return [
             Change(variant_id, products[variant_id], -self.counts[variant_id], on_hand, version)
             for variant_id, on_hand, version in self.levels.rows

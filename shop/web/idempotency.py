@@ -20,6 +20,7 @@ from flask import Flask, Response, current_app, g, request
 from sqlalchemy.exc import SQLAlchemyError
 
 from shop import logs
+from shop.bundles import Bundle
 from shop.db import reason
 from shop.errors import Malformed, Refusal, Unavailable
 from shop.web.bodies import body_value
@@ -61,8 +62,8 @@ class Keys(Protocol):
     def claim(self, caller: str, operation: str, key: str, fingerprint: str) -> Any:
         """A claim, or the `Kept` answer of an earlier request."""
 
-    def keep(self, claim: Any, answer: Kept) -> None:
-        """Keep an answer in the transaction that runs."""
+    def keep(self, claim: Any, answer: Kept, bundle: Bundle | None = None) -> None:
+        """Keep an answer in the transaction that runs, with the rest of a bundle."""
 
     def free(self, claim: Any) -> None:
         """Let the key be used again, unless an answer is kept under it."""
@@ -149,17 +150,17 @@ def _free(claim: Any) -> None:
             log.warning("idempotency.not-freed", reason=reason(error))
 
 
-def keep_answer(answer: Response) -> Response:
+def keep_answer(answer: Response, bundle: Bundle | None = None) -> Response:
     """Keep this answer under the key of the request, if it has one; answers it.
 
-    Call it last inside the transaction of the effects. When the claim was lost meanwhile it
-    refuses, so that they are rolled back.
+    Call it last inside the transaction of the effects, or with a bundle that is sent there. When
+    the claim was lost meanwhile it refuses, so that they are rolled back.
     """
     claim = g.get("idempotency_claim")
     if claim is not None:
         headers = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
         body = answer.get_data(as_text=True)
-        _keys().keep(claim, Kept(answer.status_code, orjson.dumps(headers).decode(), body))
+        _keys().keep(claim, Kept(answer.status_code, orjson.dumps(headers).decode(), body), bundle)
         g.idempotency_kept = answer
     return answer
 

@@ -283,11 +283,11 @@ class LosingKeys:
         self.real, self._losing = real, losing
         self.claim, self.free = real.claim, real.free
 
-    def keep(self, claim: Any, answer: Any) -> None:
+    def keep(self, claim: Any, answer: Any, bundle: Any = None) -> None:
         from shop.db import db
 
         db.session.connection().execute(self._losing)
-        self.real.keep(claim, answer)
+        self.real.keep(claim, answer, bundle)
 
 
 def test_without_a_key_nothing_is_kept(

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from shop import clock
-from shop.audit.capture import insert_rows
 from shop.crashes import Crashed
 from shop.db import db, transactional, writing
+from shop.inserts import insert_rows
 from shop.mail import letters
 from shop.mail.models import OutgoingMail
 from shop.notifications import operations

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from shop.idempotency.models import IdempotencyKey
+from shop.idempotency.operations import Claim
 from shop.orders.models import Order
 from shop.products.models import StockLevel
 from tests import factories
@@ -82,6 +83,27 @@ def test_a_key_belongs_to_one_request_of_one_buyer(
     assert other.status_code == 201
     assert other.get_json()["number"] != first.get_json()["number"]
     assert count(engine, Order) == 2
+
+
+def test_an_order_whose_key_was_lost_meanwhile_is_not_placed(
+    app: Flask, client: FlaskClient, customer: Headers, session: Session, oak: Any
+) -> None:
+    """BL-17: its answer is kept with the last of what it writes, and refuses all of it."""
+    keys = app.extensions["idempotency"]
+    keep = keys.keep
+
+    def keep_for_another(claim: Claim, *rest: Any) -> None:
+        keep(Claim(claim.id, claim.number + 1), *rest)
+
+    keys.keep = keep_for_another
+    try:
+        answer = send(client, customer, "k", ("OAK", 2))
+    finally:
+        del keys.keep
+
+    assert_problem(answer, "idempotency-in-progress")
+    assert nothing_was_ordered(session)
+    assert on_hand(session, oak["id"]) == 5
 
 
 def test_money_is_not_moved_without_a_key(

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from flask import Response, current_app, url_for
 
+from shop.audit.capture import AuditedWrites
 from shop.db import db, transactional
 from shop.errors import Fault, Invalid, NotFound
 from shop.orders import operations, placing, queries
@@ -60,12 +61,14 @@ def place_order(data: dict[str, Any]) -> Response:
     expected = data.get("expected_total", {}).get("amount")
     wish = Wish(caller.id, data["items"], address, expected)
     settled = terms()
-    placed = placing.place_order(
-        db.session(), wish, currency=settled.currency, patience=settled.patience
-    )
-    body = placed_out(placed, is_staff=caller.is_employee)
-    location = url_for("orders.get_order", id=body["id"])
-    return keep_answer(answer(body, 201, version=body["version"], location=location))
+    with AuditedWrites(db.session()) as writes:
+        placed = placing.place_order(
+            writes, wish, currency=settled.currency, patience=settled.patience
+        )
+        body = placed_out(placed, is_staff=caller.is_employee)
+        location = url_for("orders.get_order", id=body["id"])
+        shown = answer(body, 201, version=body["version"], location=location)
+        return keep_answer(shown, writes.last)
 
 
 def _own_address(user_id: int, address_id: int) -> Any:
