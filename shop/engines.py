@@ -98,6 +98,10 @@ def _on_mysql_connect(connection: Any, _record: Any) -> None:
             f" /*M!100301 , idle_transaction_timeout={_IDLE_SECONDS} */"
         )
     quicken(connection)
+    # Imports PyMySQL: see above.
+    from shop.rows import read_quickly
+
+    read_quickly(connection)
 
 
 def _on_checkin(_connection: Any, record: Any) -> None:
