@@ -66,7 +66,7 @@ class Bundle:
         Raises:
             DBAPIError: the first error of any of them, as from `Connection.execute`.
         """
-        if len(self.statements) > 1 and getattr(self.dialect, "is_mariadb", False):
+        if self.statements and getattr(self.dialect, "is_mariadb", False):
             # The cursor (`packets`) knows what to do with it, and SQLAlchemy with its errors.
             text = ";\n".join(text for text, _ in self.statements)
             self._connection.exec_driver_sql(text, (self,)).close()

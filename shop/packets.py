@@ -38,6 +38,8 @@ class BundlingCursor(Cursor):
                 super().execute(text)
                 _keep(answer, driver.connection._result)
         driver._do_get_result()
+        # Rows are with the answers; SQLAlchemy would make something of the last one's.
+        driver.description = None
         return int(self.rowcount)
 
     def _ask_all(self, texts: Sequence[str], answers: Sequence[Answer]) -> None:

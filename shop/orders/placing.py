@@ -6,14 +6,14 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 from sqlalchemy.exc import IntegrityError
 
 from shop import clock, provenance
 from shop.audit.capture import AuditedWrites
-from shop.bundles import Bundle
+from shop.bundles import Bundle, ask_alone
 from shop.crashes import crash_point
 from shop.db import is_missing_reference, read
 from shop.errors import Conflict, Fault, Invalid, NotFound
@@ -66,6 +66,21 @@ class Placed:
     history: list[Row]
 
 
+class Offer(NamedTuple):
+    """A variant as `queries.offers` finds it."""
+
+    id: int
+    sku: str
+    name: str
+    price_amount: int
+    currency: str
+    product_id: int
+    product_name: str
+    status: str
+    on_hand: int
+    email: str | None
+
+
 def place_order(writes: AuditedWrites, wish: Wish, *, currency: str, patience: timedelta) -> Placed:
     """Take the stock and write the order, which waits for its payment for `patience`.
 
@@ -104,17 +119,22 @@ def _quantities(wish: Wish) -> dict[str, int]:
     return quantities
 
 
-def _offers(connection: Connection, wish: Wish, quantities: Mapping[str, int]) -> list[Any]:
+def _offers(connection: Connection, wish: Wish, quantities: Mapping[str, int]) -> list[Offer]:
     """What is wanted, in the order in which it was asked for. Raises NoSuchSku, OutOfStock."""
-    values = {"skus": list(quantities), "id": wish.user_id}
-    found = connection.execute(queries.OFFERS, values).all()
+    rows = ask_alone(connection, *_asked(wish, quantities)).rows
+    found = [Offer(*row) for row in rows]
     _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in found})
     by_sku = {offer.sku: offer for offer in found}
     return [by_sku[sku] for sku in quantities]
 
 
+def _asked(wish: Wish, quantities: Mapping[str, int]) -> tuple[Select[Any], dict[str, Any]]:
+    values = {f"sku_{number}": sku for number, sku in enumerate(quantities)}
+    return queries.offers(len(quantities)), values | {"id": wish.user_id}
+
+
 def _take_and_insert(
-    writes: AuditedWrites, wish: Wish, offers: Sequence[Any], row: Row, lines: Sequence[Row]
+    writes: AuditedWrites, wish: Wish, offers: Sequence[Offer], row: Row, lines: Sequence[Row]
 ) -> tuple[Row, list[Row], list[stock.Change]]:
     """Take the stock, and insert the order and its items behind it; all are sent at once.
 
@@ -143,12 +163,13 @@ def _take_and_insert(
 def _refuse_what_is_gone(wish: Wish) -> NoReturn:
     # Asked past this transaction, which has taken of some already.
     quantities = _quantities(wish)
-    now = read(queries.OFFERS, skus=list(quantities), id=wish.user_id)
+    statement, values = _asked(wish, quantities)
+    now = read(statement, **values)
     _check_there(wish, quantities, {offer.sku: offer.on_hand for offer in now})
     raise stock.OutOfStock("Something was sold at this moment. Look again.")
 
 
-def _line(offer: Any, quantity: int) -> dict[str, Any]:
+def _line(offer: Offer, quantity: int) -> dict[str, Any]:
     name = f"{offer.product_name} {offer.name}" if offer.name else offer.product_name
     return {
         "product_id": offer.product_id,
@@ -185,7 +206,7 @@ def _check_there(wish: Wish, quantities: Mapping[str, int], on_hand: Mapping[str
         raise stock.OutOfStock(" ".join(short.values())[:500], faults=faults)
 
 
-def _check_offers(wish: Wish, offers: Sequence[Any], currency: str, total: int) -> None:
+def _check_offers(wish: Wish, offers: Sequence[Offer], currency: str, total: int) -> None:
     hidden = {o.sku: "Nothing for sale has this SKU." for o in offers if o.status != "active"}
     if hidden:
         # As one that does not exist: what is not public yet is nobody's business.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
@@ -12,24 +13,31 @@ from shop.orders.models import Order, OrderItem, Payment, PaymentEvent, Refund
 from shop.products.models import Product, StockLevel, Variant
 from shop.users.models import User
 
-#: What the SKUs `skus` name and are offered for, how many are there, and the buyer's address.
-OFFERS = (
-    select(
-        Variant.id,
-        Variant.sku,
-        Variant.name,
-        Variant.price_amount,
-        Variant.currency,
-        Product.id.label("product_id"),
-        Product.name.label("product_name"),
-        Product.status,
-        StockLevel.on_hand,
-        select(User.email).where(User.id == bindparam("id")).scalar_subquery().label("email"),
+
+@lru_cache
+def offers(count: int) -> Select[*tuple[Any, ...]]:
+    """What `count` SKUs `sku_0` ... name and are offered for, and the address of the buyer `id`.
+
+    How many are there is told as well.
+    """
+    return (
+        select(
+            Variant.id,
+            Variant.sku,
+            Variant.name,
+            Variant.price_amount,
+            Variant.currency,
+            Product.id.label("product_id"),
+            Product.name.label("product_name"),
+            Product.status,
+            StockLevel.on_hand,
+            select(User.email).where(User.id == bindparam("id")).scalar_subquery().label("email"),
+        )
+        .join(Product, Product.id == Variant.product_id)
+        .join(StockLevel, StockLevel.variant_id == Variant.id)
+        .where(Variant.sku.in_([bindparam(f"sku_{number}") for number in range(count)]))
     )
-    .join(Product, Product.id == Variant.product_id)
-    .join(StockLevel, StockLevel.variant_id == Variant.id)
-    .where(Variant.sku.in_(bindparam("skus", expanding=True)))
-)
+
 
 _WHOLE = (
     selectinload(Order.items),

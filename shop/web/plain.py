@@ -36,7 +36,14 @@ def loading(schema: Schema) -> Reader:
 
 def _is_simple(schema: Schema) -> bool:
     renamed = any(field.data_key or field.attribute for field in schema.load_fields.values())
-    return not (schema.many or schema.partial or any(schema._hooks.values()) or renamed)
+    hooked = any(hooks for name, hooks in schema._hooks.items() if name != "validates_schema")
+    looks_back = any(options["pass_original"] for _, _, options in _checks(schema))
+    return not (schema.many or schema.partial or hooked or looks_back or renamed)
+
+
+def _checks(schema: Schema) -> list[tuple[str, bool, dict[str, Any]]]:
+    """What looks at all that was read: name, for one or many, options."""
+    return schema._hooks.get("validates_schema", [])
 
 
 class NotPlain(Exception):
@@ -44,8 +51,9 @@ class NotPlain(Exception):
 
 
 def reader(schema: Schema) -> Reader:
-    """A reader of what the schema loads; it must be one without hooks."""
+    """A reader of what the schema loads; of hooks it may have those that look at all of it."""
     known = [(name, _reader(field), *_absent(field)) for name, field in schema.load_fields.items()]
+    checks = [getattr(schema, name) for name, _, _ in _checks(schema)]
 
     def read(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
@@ -68,6 +76,8 @@ def reader(schema: Schema) -> Reader:
                 found[name] = default() if callable(default) else default
         if met != len(value):
             raise NotPlain
+        for check in checks:
+            check(found, partial=schema.partial, many=False, unknown=schema.unknown)
         return found
 
     return read
