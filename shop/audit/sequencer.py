@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Engine, Integer, bindparam, select, update
+from sqlalchemy import Connection, Engine, Integer, bindparam, select, update
+from sqlalchemy.exc import IntegrityError
 
 from shop.audit import queries
 from shop.audit.events import COLUMNS, Event
 from shop.audit.models import AuditEntry, AuditHead
+from shop.bundles import Bundle
 from shop.db import writing
 
 BATCH = 1000
@@ -63,6 +65,24 @@ def stamp(engine: Engine) -> list[Event]:
     return events
 
 
+def _move_and_stamp(connection: Connection, head: int, ids: Sequence[int]) -> bool:
+    """Whether the head still was where it was seen; if not, roll back what was stamped."""
+    bundle = Bundle(connection)
+    moved = bundle.ask(_MOVE_HEAD, {"head": head, "moved": head + len(ids)})
+    position = head
+    for first, last in runs(ids):
+        values = {"first": first, "last": last, "shift": position + 1 - first}
+        bundle.ask(_STAMP, values)
+        position += last - first + 1
+    try:
+        bundle.send()
+    except IntegrityError:
+        # Whoever moved it has given these positions to others meanwhile.
+        if moved.rowcount:
+            raise
+    return moved.rowcount == 1
+
+
 def _attempt(engine: Engine) -> list[Event] | None:
     """None when another has moved the head meanwhile."""
     with writing(engine) as connection:
@@ -73,12 +93,7 @@ def _attempt(engine: Engine) -> list[Event] | None:
         if ids != sorted(ids):
             raise RuntimeError("the database answers entries without a position out of order")
         head = rows[0].head
-        moved = connection.execute(_MOVE_HEAD, {"head": head, "moved": head + len(rows)})
-        if moved.rowcount != 1:
+        if not _move_and_stamp(connection, head, ids):
+            connection.rollback()
             return None
-        position = head
-        for first, last in runs(ids):
-            shift = position + 1 - first
-            connection.execute(_STAMP, {"first": first, "last": last, "shift": shift})
-            position += last - first + 1
     return [Event(head + number, *row[3:]) for number, row in enumerate(rows, 1)]

@@ -1,15 +1,16 @@
 """Delivery: takes mail out of the outbox and to the mail server, after the commit.
 
 A mail is claimed and composed in one transaction, sent with none open, and deleted in another one
-that is fenced by the claim. So it is sent at least once: a process that dies between the last two
-leaves it to the next one, which composes it anew when the claim has run out.
+(that of the next claim, where there is one), fenced by its own claim. So it is sent at least once:
+a process that dies between the last two leaves it to the next one, which composes it anew when the
+claim has run out.
 """
 
 from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
@@ -71,27 +72,35 @@ class Delivery:
             sqlalchemy.exc.SQLAlchemyError, Unavailable: the database cannot be used. What was
                 claimed is due again after two minutes.
         """
-        sent = 0
         with self._app.app_context():
-            for (mail_id,) in read(queries.DUE, limit=_AT_ONCE):
-                if self._stopping.is_set():
-                    break
-                try:
-                    sent += self._deliver(mail_id)
-                except ServerDown:
-                    # The others would fare no better, and each could take ten seconds to do so.
-                    break
-        return sent
+            due = [mail_id for (mail_id,) in read(queries.DUE, limit=_AT_ONCE)]
+            return self._deliver(due) if due else 0
 
     def stop(self) -> None:
         """Send nothing after the mail in hand."""
         self._stopping.set()
 
-    def _deliver(self, mail_id: int) -> bool:
-        composed = self._claim(mail_id)
-        if composed is None:
-            return False
-        mail, values = composed
+    def _deliver(self, due: Sequence[int]) -> int:
+        sent, last = 0, None
+        try:
+            for mail_id in due:
+                if self._stopping.is_set():
+                    break
+                # What was just sent is taken out of the outbox together with the next claim.
+                before, last = last, None
+                composed = self._claim(mail_id, before)
+                if composed is not None and self._sent(*composed):
+                    sent, last = sent + 1, composed[0]
+        except ServerDown:
+            # The others would fare no better, and each could take ten seconds to do so.
+            pass
+        finally:
+            if last is not None:
+                transactional(operations.remove)(db.session(), last)
+        return sent
+
+    def _sent(self, mail: OutgoingMail, values: dict[str, Any]) -> bool:
+        """Whether the mail server took it; put off otherwise. Raises ServerDown."""
         try:
             self._send(letters.write(mail, values, self._domain))
         except Exception as error:
@@ -99,20 +108,24 @@ class Delivery:
             if isinstance(error, ServerDown):
                 raise
             return False
-        transactional(operations.remove)(db.session(), mail)
         log.info("mail.sent", id=mail.id, kind=mail.kind, attempt=mail.attempts)
         return True
 
-    def _claim(self, mail_id: int) -> tuple[OutgoingMail, dict[str, Any]] | None:
-        """The mail and the values of its templates; None when there is nothing to send."""
+    def _claim(
+        self, mail_id: int, sent: OutgoingMail | None
+    ) -> tuple[OutgoingMail, dict[str, Any]] | None:
+        """The mail and the values of its templates; None when there is nothing to send.
+
+        What was `sent` before is removed.
+        """
         try:
-            mail, values = self._claim_and_compose(mail_id)
+            mail, values = self._claim_and_compose(mail_id, sent)
         except Exception as error:
             if is_away(error) or isinstance(error, Unavailable):
                 raise
             # The claim was rolled back with what the composer did: without one of its own the
             # mail would be first in the queue for ever.
-            mail = transactional(operations.claim)(db.session(), mail_id, CLAIM_SECONDS)
+            mail = self._claim_alone(mail_id, sent)
             if mail is not None:
                 self._put_off(mail, error)
             return None
@@ -121,8 +134,19 @@ class Delivery:
         return None if mail is None or values is None else (mail, values)
 
     @transactional
-    def _claim_and_compose(self, mail_id: int) -> tuple[OutgoingMail | None, dict[str, Any] | None]:
+    def _claim_alone(self, mail_id: int, sent: OutgoingMail | None) -> OutgoingMail | None:
         session = db.session()
+        if sent is not None:
+            operations.remove(session, sent)
+        return operations.claim(session, mail_id, CLAIM_SECONDS)
+
+    @transactional
+    def _claim_and_compose(
+        self, mail_id: int, sent: OutgoingMail | None
+    ) -> tuple[OutgoingMail | None, dict[str, Any] | None]:
+        session = db.session()
+        if sent is not None:
+            operations.remove(session, sent)
         mail = operations.claim(session, mail_id, CLAIM_SECONDS)
         if mail is None:
             return None, None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
+from shop import clock
 from shop.db import database_ms
+from shop.inserts import Row, insert_rows
 from shop.mail.models import OutgoingMail
 
 # Made once: each mail needs three of them.
@@ -39,6 +42,18 @@ def enqueue(
     """Owe somebody a mail, from the commit of this transaction on; `data` is for its composer."""
     # Due since 1970: new mail goes before what is tried again.
     session.add(OutgoingMail(kind=kind, recipient=recipient, data=data or {}, due_ms=0))
+
+
+def enqueue_all(session: Session, kind: str, mails: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """The same for many: recipients, each with the data of its mail."""
+    moment = clock.now()
+    rows: list[Row] = [
+        {"kind": kind, "recipient": recipient, "data": data, "created_at": moment, "due_ms": 0,
+         "attempts": 0}
+        for recipient, data in mails
+    ]  # fmt: skip
+    if rows:
+        insert_rows(session.connection(), OutgoingMail.__table__, rows)
 
 
 def withdraw(session: Session, user_id: int, recipient: str | None = None) -> None:

@@ -9,17 +9,17 @@ from sqlalchemy.orm import Session
 
 from shop.mail.delivery import Composer
 from shop.mail.models import OutgoingMail
-from shop.notifications import wording
+from shop.notifications import queries, wording
 from shop.notifications.models import NotificationMessage
 from shop.notifications.operations import MAIL
-from shop.users.models import User
 
 
 def composers(public_url: str) -> Mapping[str, Composer]:
     """The composer of notifications; links lead to `public_url`, if there is."""
 
     def compose(session: Session, mail: OutgoingMail) -> dict[str, Any] | None:
-        user = session.get(User, mail.data["user_id"])
+        found = session.connection().execute(queries.RECIPIENT, {"id": mail.data["user_id"]})
+        user = found.first()
         if user is None or user.disabled or user.email != mail.recipient:
             return None
         said = _words(session, mail.data)

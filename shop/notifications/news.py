@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from shop.audit.events import Event
+from shop.inserts import Row
 
-Row = dict[str, Any]
 #: Before a payment; later ones become paid again when a second payment goes back.
 _UNPAID = ("unpaid", "pending", "failed")
 _MOVES = {"shipped": "order-shipped", "delivered": "order-delivered"}

@@ -13,7 +13,8 @@ from shop import clock, provenance
 from shop.crashes import crash_point
 from shop.db import BigId, UTCDateTime
 from shop.errors import Fault, Invalid, NotFound
-from shop.mail.operations import enqueue
+from shop.inserts import Row, insert_rows
+from shop.mail.operations import enqueue_all
 from shop.notifications import queries
 from shop.notifications.kinds import EMAIL, INBOX, KINDS
 from shop.notifications.models import (
@@ -22,7 +23,7 @@ from shop.notifications.models import (
     NotificationMessage,
     NotificationPreference,
 )
-from shop.notifications.news import Notice, Row
+from shop.notifications.news import Notice
 from shop.users.models import User
 
 #: The kind of mail that all of them are.
@@ -52,11 +53,13 @@ def notify(session: Session, notices: Sequence[Notice], message_id: int | None =
     wishes = _wishes(session, user_ids)
     rows = [_row(user.id, notice, wishes, message_id) for user, notice in fresh]
     if rows:
-        session.connection().execute(insert(Notification), rows)
-    for user, notice in fresh:
-        if not user.disabled and _wants(wishes, user.id, notice.kind, EMAIL):
-            _mail(session, user, notice.kind, notice.data, message_id)
-    session.flush()
+        insert_rows(session.connection(), Notification.__table__, rows)
+    mails = [
+        (user.email, _told(user.id, notice.kind, notice.data, message_id))
+        for user, notice in fresh
+        if not user.disabled and _wants(wishes, user.id, notice.kind, EMAIL)
+    ]
+    enqueue_all(session, MAIL, mails)
     return len(rows)
 
 
@@ -94,9 +97,9 @@ def _row(user_id: int, notice: Notice, wishes: Wishes, message_id: int | None) -
     }
 
 
-def _mail(session: Session, user: Any, kind: str, data: Row, message_id: int | None) -> None:
-    told = {"user_id": user.id, "kind": kind, "data": data, "message_id": message_id}
-    enqueue(session, MAIL, user.email, told)
+def _told(user_id: int, kind: str, data: Row, message_id: int | None) -> Row:
+    """What a mail is composed of when it is sent."""
+    return {"user_id": user_id, "kind": kind, "data": data, "message_id": message_id}
 
 
 def find_own(session: Session, user_id: int, notification_id: int) -> Notification:
@@ -236,8 +239,10 @@ def _hand_out(session: Session, message: NotificationMessage, end: int) -> int:
     handed_out = _changed(
         session, insert(Notification).from_select([*values], rows.where(*among).order_by(User.id))
     )
-    for user in session.execute(queries.wants_mail("message", *among)).all():
-        _mail(session, user, "message", {}, message.id)
+    wishing = session.execute(queries.wants_mail("message", *among)).all()
+    enqueue_all(
+        session, MAIL, [(it.email, _told(it.id, "message", {}, message.id)) for it in wishing]
+    )
     return handed_out
 
 

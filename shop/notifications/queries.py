@@ -109,6 +109,10 @@ def told_already(keys: Collection[str], user_ids: Collection[int]) -> Select[int
     )
 
 
+#: The address of the user `id`, and whether they may not enter.
+RECIPIENT = select(User.email, User.disabled).where(User.id == bindparam("id"))
+
+
 def recipients(user_ids: Collection[int]) -> Select[int, str, bool]:
     """Id, address and whether they may not enter, of these users."""
     return select(User.id, User.email, User.disabled).where(User.id.in_(user_ids))
