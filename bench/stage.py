@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
 
 from shop.audit.sequencer import stamp
+from shop.engines import database_url, engine_options, prepare_engine
 from tests.servers import MariaDB, Mosquitto, find, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -144,8 +145,11 @@ class Shop:
         return Gunicorn("gunicorn.conf.py", "wsgi:app", self.var / "server.log", self.environment)
 
     def engine(self) -> Engine:
-        """An engine of the benchmark's own."""
-        return create_engine(self.database_url)
+        """An engine of the benchmark's own, made as the shop makes its own."""
+        url = database_url(self.database_url)
+        engine = create_engine(url, **engine_options(url, threads=1, answer_seconds=30))
+        prepare_engine(engine)
+        return engine
 
 
 def sign_in(port: int) -> str:
