@@ -73,22 +73,21 @@ class Delivery:
                 claimed is due again after two minutes.
         """
         with self._app.app_context():
-            due = [mail_id for (mail_id,) in read(queries.DUE, limit=_AT_ONCE)]
-            return self._deliver(due) if due else 0
+            return self._deliver(read(queries.DUE, limit=_AT_ONCE))
 
     def stop(self) -> None:
         """Send nothing after the mail in hand."""
         self._stopping.set()
 
-    def _deliver(self, due: Sequence[int]) -> int:
+    def _deliver(self, found: Sequence[Any]) -> int:
         sent, last = 0, None
         try:
-            for mail_id in due:
+            for due in found:
                 if self._stopping.is_set():
                     break
                 # What was just sent is taken out of the outbox together with the next claim.
                 before, last = last, None
-                composed = self._claim(mail_id, before)
+                composed = self._claim(due, before)
                 if composed is not None and self._sent(*composed):
                     sent, last = sent + 1, composed[0]
         except ServerDown:
@@ -112,20 +111,20 @@ class Delivery:
         return True
 
     def _claim(
-        self, mail_id: int, sent: OutgoingMail | None
+        self, due: Any, sent: OutgoingMail | None
     ) -> tuple[OutgoingMail, dict[str, Any]] | None:
         """The mail and the values of its templates; None when there is nothing to send.
 
         What was `sent` before is removed.
         """
         try:
-            mail, values = self._claim_and_compose(mail_id, sent)
+            mail, values = self._claim_and_compose(due, sent)
         except Exception as error:
             if is_away(error) or isinstance(error, Unavailable):
                 raise
             # The claim was rolled back with what the composer did: without one of its own the
             # mail would be first in the queue for ever.
-            mail = self._claim_alone(mail_id, sent)
+            mail = transactional(operations.claim)(db.session(), due, CLAIM_SECONDS, sent)
             if mail is not None:
                 self._put_off(mail, error)
             return None
@@ -134,20 +133,11 @@ class Delivery:
         return None if mail is None or values is None else (mail, values)
 
     @transactional
-    def _claim_alone(self, mail_id: int, sent: OutgoingMail | None) -> OutgoingMail | None:
-        session = db.session()
-        if sent is not None:
-            operations.remove(session, sent)
-        return operations.claim(session, mail_id, CLAIM_SECONDS)
-
-    @transactional
     def _claim_and_compose(
-        self, mail_id: int, sent: OutgoingMail | None
+        self, due: Any, sent: OutgoingMail | None
     ) -> tuple[OutgoingMail | None, dict[str, Any] | None]:
         session = db.session()
-        if sent is not None:
-            operations.remove(session, sent)
-        mail = operations.claim(session, mail_id, CLAIM_SECONDS)
+        mail = operations.claim(session, due, CLAIM_SECONDS, sent)
         if mail is None:
             return None, None
         if mail.kind not in self._composers:

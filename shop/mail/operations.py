@@ -6,22 +6,26 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, delete, or_, select, update
+from sqlalchemy import BigInteger, bindparam, delete, or_, update
 from sqlalchemy.orm import Session
 
 from shop import clock
+from shop.bundles import Bundle
 from shop.db import database_ms
 from shop.inserts import Row, insert_rows
 from shop.mail.models import OutgoingMail
 
-# Made once: each mail needs three of them.
+# Made once: each mail needs two of them.
 _LATER: Any = database_ms() + bindparam("lasting_ms", type_=BigInteger())
 _CLAIM = (
     update(OutgoingMail)
-    .where(OutgoingMail.id == bindparam("mail_id"), OutgoingMail.due_ms <= database_ms())
+    .where(
+        OutgoingMail.id == bindparam("mail_id"),
+        OutgoingMail.due_ms <= database_ms(),
+        OutgoingMail.attempts == bindparam("seen"),
+    )
     .values(claim=bindparam("token"), due_ms=_LATER, attempts=OutgoingMail.attempts + 1)
 )
-_CLAIMED = select(OutgoingMail.__table__).where(OutgoingMail.id == bindparam("mail_id"))
 _MINE = OutgoingMail.id == bindparam("mail_id"), OutgoingMail.claim == bindparam("token")
 _REMOVE = delete(OutgoingMail).where(*_MINE)
 _POSTPONE = (
@@ -66,16 +70,24 @@ def withdraw(session: Session, user_id: int, recipient: str | None = None) -> No
     )
 
 
-def claim(session: Session, mail_id: int, seconds: float) -> OutgoingMail | None:
-    """Take a mail that is due for so many seconds; None when it is gone, another's or not due.
+def claim(
+    session: Session, due: Any, seconds: float, sent: OutgoingMail | None = None
+) -> OutgoingMail | None:
+    """Take a mail that `queries.DUE` found for so many seconds; None when somebody was faster.
 
-    It is of no session: as it was when it was taken, whatever is rolled back later.
+    It is of no session: as it was when it was taken, whatever is rolled back later. What was `sent`
+    before is taken out of the outbox on the same way.
     """
-    lasting = {"token": secrets.token_hex(16), "lasting_ms": int(seconds * 1000)}
-    if not _changed(session, _CLAIM, mail_id, **lasting):
+    bundle = Bundle(session.connection())
+    if sent is not None:
+        bundle.ask(_REMOVE, {"mail_id": sent.id, "token": sent.claim})
+    token = secrets.token_hex(16)
+    mine = {"mail_id": due.id, "seen": due.attempts, "token": token}
+    taken = bundle.ask(_CLAIM, mine | {"lasting_ms": int(seconds * 1000)})
+    bundle.send()
+    if taken.rowcount != 1:
         return None
-    row = session.connection().execute(_CLAIMED, {"mail_id": mail_id}).one()
-    return OutgoingMail(**row._mapping)
+    return OutgoingMail(**dict(due._mapping) | {"claim": token, "attempts": due.attempts + 1})
 
 
 def remove(session: Session, mail: OutgoingMail) -> bool:

@@ -9,9 +9,9 @@ from sqlalchemy import Integer, Select, and_, bindparam, or_, select
 from shop.db import database_ms
 from shop.mail.models import OutgoingMail
 
-#: Ids of the mails that may be tried now, longest due first, at most `limit`. Asked each second.
+#: The mails that may be tried now, longest due first, at most `limit`. Asked each second.
 DUE = (
-    select(OutgoingMail.id)
+    select(OutgoingMail.__table__)
     .where(OutgoingMail.due_ms <= database_ms())
     .order_by(OutgoingMail.due_ms, OutgoingMail.id)
     .limit(bindparam("limit", type_=Integer()))
