@@ -175,6 +175,9 @@ class AuditedWrites:
     def _write_the_rest(self) -> None:
         for table, rows in self._later:
             if len(rows) > _FEW:
+                # In their order: rows may refer to those before them.
+                self.last.send()
+                self.last = Bundle(self.connection)
                 insert_rows(self.connection, table, rows)
             else:
                 add_insert(self.last, table, rows)
@@ -228,10 +231,8 @@ class AuditedWrites:
 
         A value may be the answer to the statement before: then it is the id which that gives.
         """
-        whole, numbered = (
-            self._whole(model, rows),
-            len(rows) > 1 and bundle.dialect.insert_returning,
-        )
+        whole = self._whole(model, rows)
+        numbered = len(rows) > 1 and bundle.dialect.insert_returning
         size = _MOST_ROWS if numbered else 1
         pieces = [whole[first : first + size] for first in range(0, len(whole), size)]
         returned = by if numbered else None
