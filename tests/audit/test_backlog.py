@@ -92,9 +92,9 @@ def test_what_waits_is_found_in_its_order_and_without_walking_the_log(engine: En
         fill(engine, range(first + 1, first + _PIECE + 1))
     with writing(engine) as connection:
         # As it is when stamping and writing went on together: some early ones wait still.
-        stamped = AuditEntry.id <= 12_000, AuditEntry.id % 7 != 0
-        connection.execute(update(AuditEntry).where(*stamped).values(position=AuditEntry.id))
-        back = AuditEntry.id.between(9_000, 9_100)
+        stamped = AuditEntry.row_id <= 12_000, AuditEntry.row_id % 7 != 0
+        connection.execute(update(AuditEntry).where(*stamped).values(position=AuditEntry.row_id))
+        back = AuditEntry.row_id.between(9_000, 9_100)
         connection.execute(update(AuditEntry).where(back).values(position=None))
         analyse = "ANALYZE" if engine.dialect.name == "sqlite" else "ANALYZE TABLE audit_log"
         connection.execute(text(analyse))
@@ -105,7 +105,7 @@ def test_what_waits_is_found_in_its_order_and_without_walking_the_log(engine: En
         found = connection.execute(batch).scalars().all()
 
     assert found == ids[:BATCH]
-    assert found[0] == 7
+    assert found[1] - found[0] == 7
     if engine.dialect.name != "sqlite":
         assert rows_read(engine, batch) <= BATCH
         assert rows_read(engine, queries.time_of_first_pending()) <= 2
