@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from bench.stage import Shop
 from shop.audit import capture
-from shop.engines import database_url, engine_options, prepare_engine
 from shop.users.models import User
 
 TARGET_P50 = 0.6
@@ -30,9 +29,7 @@ class Commits:
 
 def measure(shop: Shop, turns: int) -> Commits:
     """Rename the administrator again and again."""
-    url = database_url(shop.database_url)
-    engine = create_engine(url, **engine_options(url, threads=1, answer_seconds=10))
-    prepare_engine(engine)
+    engine = shop.engine()
     found = Commits()
     with Session(engine, expire_on_commit=False) as session:
         user = session.scalars(select(User).order_by(User.id)).first()

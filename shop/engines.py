@@ -98,7 +98,7 @@ def _on_mysql_connect(connection: Any, _record: Any) -> None:
             f" /*M!100301 , idle_transaction_timeout={_IDLE_SECONDS} */"
         )
     quicken(connection)
-    # Imports PyMySQL: see above.
+    # It imports PyMySQL, of which SQLite needs nothing.
     from shop.rows import read_quickly
 
     read_quickly(connection)

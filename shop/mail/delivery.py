@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
@@ -82,17 +83,17 @@ class Delivery:
     def _deliver(self, found: Sequence[Any]) -> int:
         sent, last = 0, None
         try:
-            for due in found:
-                if self._stopping.is_set():
-                    break
-                # What was just sent is taken out of the outbox together with the next claim.
-                before, last = last, None
-                composed = self._claim(due, before)
-                if composed is not None and self._sent(*composed):
-                    sent, last = sent + 1, composed[0]
-        except ServerDown:
-            # The others would fare no better, and each could take ten seconds to do so.
-            pass
+            # When the server is down the others would fare no better, and each could take ten
+            # seconds to do so.
+            with suppress(ServerDown):
+                for due in found:
+                    if self._stopping.is_set():
+                        break
+                    # What was just sent is taken out of the outbox together with the next claim.
+                    before, last = last, None
+                    composed = self._claim(due, before)
+                    if composed is not None and self._sent(*composed):
+                        sent, last = sent + 1, composed[0]
         finally:
             if last is not None:
                 transactional(operations.remove)(db.session(), last)

@@ -33,24 +33,19 @@ _POSTPONE = (
     .where(*_MINE)
     .values(claim=None, due_ms=_LATER, last_error=bindparam("error"))
 )
-_GIVE_UP = (
-    update(OutgoingMail)
-    .where(*_MINE)
-    .values(claim=None, due_ms=None, last_error=bindparam("error"))
-)
 
 
 def enqueue(
     session: Session, kind: str, recipient: str, data: dict[str, Any] | None = None
 ) -> None:
     """Owe somebody a mail, from the commit of this transaction on; `data` is for its composer."""
-    # Due since 1970: new mail goes before what is tried again.
-    session.add(OutgoingMail(kind=kind, recipient=recipient, data=data or {}, due_ms=0))
+    enqueue_all(session, kind, [(recipient, data or {})])
 
 
 def enqueue_all(session: Session, kind: str, mails: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """The same for many: recipients, each with the data of its mail."""
     moment = clock.now()
+    # Due since 1970: new mail goes before what is tried again.
     rows: list[Row] = [
         {"kind": kind, "recipient": recipient, "data": data, "created_at": moment, "due_ms": 0,
          "attempts": 0}
@@ -97,10 +92,9 @@ def remove(session: Session, mail: OutgoingMail) -> bool:
 
 def postpone(session: Session, mail: OutgoingMail, error: str, seconds: float | None) -> bool:
     """Try a claimed mail again in so many seconds, or never (None); False when it is another's."""
-    mine = {"token": mail.claim, "error": error}
-    if seconds is None:
-        return _changed(session, _GIVE_UP, mail.id, **mine)
-    return _changed(session, _POSTPONE, mail.id, **mine, lasting_ms=int(seconds * 1000))
+    # With nothing added to it the time is none.
+    lasting = None if seconds is None else int(seconds * 1000)
+    return _changed(session, _POSTPONE, mail.id, token=mail.claim, error=error, lasting_ms=lasting)
 
 
 def _changed(session: Session, statement: Any, mail_id: int, **values: Any) -> bool:
